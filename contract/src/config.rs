@@ -1,0 +1,290 @@
+//! The configuration file of a chat node (YAML).
+//!
+//! Every key has a default: an empty file is a working server. Unknown keys are errors, so that a typing
+//! mistake never turns into a silently ignored wish.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{duration::Span, ports};
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeConfig {
+    /// What clients see as `NETWORK=`; the ChatRoom's name.
+    pub network: String,
+    /// The name this server signs its lines with. No spaces; contains a dot or is a host name.
+    pub server_name: String,
+    /// Rises with every change of `chat` (the ChatRoom's generation). A lone node leaves it out: it then counts by itself.
+    pub revision: Option<u64>,
+    /// The data directory: write-ahead log, snapshots, history.
+    pub data: PathBuf,
+    /// Threads with sockets of their own; 1 is the single-threaded server.
+    pub workers: usize,
+    pub log: LogConfig,
+    pub listeners: Listeners,
+    pub limits: ConnectionLimits,
+    pub chat: ChatSettings,
+    /// How long a session outlives its connection.
+    pub resume_window: Span,
+    /// A drain ends by then at the latest.
+    pub drain_deadline: Span,
+    pub telemetry: Telemetry,
+}
+
+/// Where the log lives: exactly one of the keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum LogConfig {
+    /// A write-ahead log in the data directory of this node.
+    Local {
+        /// Channel shards; fixed once the data directory exists.
+        shards: u16,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Listeners {
+    /// IRC over TCP; `null` turns it off.
+    pub irc: Option<TcpListener>,
+    /// Page and WebSocket; `null` turns it off.
+    pub web: Option<WebListener>,
+    /// Probes, metrics, status.
+    pub admin: SocketAddr,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TcpListener {
+    pub address: SocketAddr,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WebListener {
+    pub address: SocketAddr,
+    /// Origins (`https://chat.example.org`) whose pages may open a WebSocket here besides the node's own page.
+    #[serde(default)]
+    pub allowed_origins: Vec<String>,
+}
+
+/// Limits of connections; they concern this node alone and are not in the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConnectionLimits {
+    pub max_connections: u32,
+    /// Per client address; loopback is exempt.
+    pub max_connections_per_address: u32,
+    /// Time to finish registration.
+    pub registration: Span,
+    /// Silence after which the server sends PING.
+    pub ping_after: Span,
+    /// Time to answer a PING.
+    pub pong_within: Span,
+    /// Commands a client may send at once.
+    pub command_burst: u32,
+    /// Commands a second after the burst.
+    pub commands_per_second: u32,
+    /// Input kept of a client that is over its rate, in bytes; past it the connection is closed `Excess Flood`.
+    pub max_waiting_input: usize,
+    /// Output kept for a client that reads slowly, in bytes; past it the connection is closed `SendQ exceeded`.
+    pub max_waiting_output: usize,
+}
+
+/// Settings of the chat service; they are entries of the log, the same on every node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChatSettings {
+    /// Message of the day; lines.
+    pub motd: String,
+    /// Channels that exist without anybody in them.
+    pub channels: Vec<DeclaredChannel>,
+    pub history: HistorySettings,
+    pub limits: ChatLimits,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeclaredChannel {
+    /// With its `#`.
+    pub name: String,
+    /// Set when the channel is first declared and whenever this text changes.
+    #[serde(default)]
+    pub topic: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct HistorySettings {
+    /// Messages older than this are dropped.
+    pub max_age: Span,
+    /// Messages kept per channel.
+    pub max_messages: u32,
+}
+
+/// Limits that clients are told in `005` (ISUPPORT); counts and bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChatLimits {
+    /// NICKLEN, bytes.
+    pub nick_length: u16,
+    /// CHANLIMIT: channels a user may be in.
+    pub channels_per_user: u16,
+    /// CHANNELLEN, bytes.
+    pub channel_length: u16,
+    /// TOPICLEN, bytes.
+    pub topic_length: u16,
+    /// KICKLEN, bytes.
+    pub kick_length: u16,
+    /// AWAYLEN, bytes.
+    pub away_length: u16,
+    /// KEYLEN, bytes.
+    pub key_length: u16,
+    /// MAXLIST: entries of each of the lists b, e, I of a channel.
+    pub list_entries: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Telemetry {
+    pub level: LogLevel,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Channel shards a room may have: enough for any node count in sight, few enough to follow all of them.
+pub const MAX_SHARDS: u16 = 256;
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            network: "chat".into(),
+            server_name: "chat.local".into(),
+            revision: None,
+            data: "data".into(),
+            workers: 1,
+            log: LogConfig::default(),
+            listeners: Listeners::default(),
+            limits: ConnectionLimits::default(),
+            chat: ChatSettings::default(),
+            resume_window: Span::from_secs(300),
+            drain_deadline: Span::from_secs(30),
+            telemetry: Telemetry::default(),
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self::Local { shards: 4 }
+    }
+}
+
+impl Default for Listeners {
+    fn default() -> Self {
+        Self {
+            irc: Some(TcpListener { address: any(ports::IRC) }),
+            web: Some(WebListener { address: any(ports::WEB), allowed_origins: Vec::new() }),
+            admin: any(ports::ADMIN),
+        }
+    }
+}
+
+fn any(port: u16) -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], port))
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            max_connections_per_address: 128,
+            registration: Span::from_secs(10),
+            ping_after: Span::from_secs(60),
+            pong_within: Span::from_secs(30),
+            command_burst: 20,
+            commands_per_second: 5,
+            max_waiting_input: 16 * 1024,
+            max_waiting_output: 1024 * 1024,
+        }
+    }
+}
+
+impl Default for ChatSettings {
+    fn default() -> Self {
+        Self {
+            motd: "Welcome.".into(),
+            channels: Vec::new(),
+            history: HistorySettings::default(),
+            limits: ChatLimits::default(),
+        }
+    }
+}
+
+impl Default for HistorySettings {
+    fn default() -> Self {
+        Self { max_age: Span::from_secs(7 * 86_400), max_messages: 10_000 }
+    }
+}
+
+impl Default for ChatLimits {
+    fn default() -> Self {
+        Self {
+            nick_length: 30,
+            channels_per_user: 100,
+            channel_length: 64,
+            topic_length: 390,
+            kick_length: 390,
+            away_length: 200,
+            key_length: 23,
+            list_entries: 100,
+        }
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { level: LogLevel::Info, format: LogFormat::Text }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(serde_yaml::from_str::<NodeConfig>("{}").unwrap(), NodeConfig::default());
+    }
+
+    #[test]
+    fn the_default_survives_writing_and_reading() {
+        let text = serde_yaml::to_string(&NodeConfig::default()).unwrap();
+        assert_eq!(serde_yaml::from_str::<NodeConfig>(&text).unwrap(), NodeConfig::default());
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = serde_yaml::from_str::<NodeConfig>("chat: {motdd: hi}").unwrap_err().to_string();
+        assert!(error.contains("motdd"), "{error}");
+    }
+}

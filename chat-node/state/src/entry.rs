@@ -1,0 +1,79 @@
+//! Entries and proposals: what the log carries, and their bytes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    command::Command,
+    ids::{Generation, Incarnation, Index, Position, SessionId, UserId},
+};
+
+/// Proposals that got their place in the log together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    pub index: Index,
+    /// Unix time in milliseconds, stamped by whoever orders the entry. For `server-time` and retention only; it may
+    /// step back, and `apply` evens that out.
+    pub time_ms: u64,
+    pub proposals: Vec<Proposal>,
+}
+
+/// A request on its way to a place in the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Proposal {
+    pub producer: Stamp,
+    /// The session that asked; none for the node's own chores.
+    pub origin: Option<Origin>,
+    /// Directory position that the proposer had seen; nobody delivers what follows before it got there.
+    pub dir_at: Position,
+    pub command: Command,
+}
+
+/// Place in the ordered stream of one node to one shard: a sequence starts at 1 and has no holes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    pub incarnation: Incarnation,
+    pub sequence: u64,
+}
+
+/// Which session asked, and which of its requests this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    pub user: UserId,
+    pub session: SessionId,
+    pub generation: Generation,
+    /// Chosen by the session's node to find the waiting command again; nothing else reads it.
+    pub request: u32,
+}
+
+/// Version of the bytes below; the first byte of each.
+const VERSION: u8 = 1;
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DecodeError {
+    #[error(
+        "the log holds an entry of format {found}, this program reads {VERSION}: start a newer version of it"
+    )]
+    Version { found: u8 },
+    #[error(
+        "the log holds an entry that this program cannot read ({0}): start the version that wrote it, or a newer one"
+    )]
+    Unreadable(postcard::Error),
+    #[error("the log holds an empty entry")]
+    Empty,
+}
+
+impl Entry {
+    /// Appends the entry's bytes to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        postcard::to_io(self, out).expect("writing to memory does not fail");
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match bytes.split_first() {
+            None => Err(DecodeError::Empty),
+            Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(DecodeError::Unreadable),
+            Some((&found, _)) => Err(DecodeError::Version { found }),
+        }
+    }
+}

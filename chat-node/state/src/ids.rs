@@ -1,0 +1,133 @@
+//! Identifiers and counters.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(
+            Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+        )]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number! {
+    /// Number of an entry in the log of its shard; the first is 1.
+    Index
+}
+number! {
+    /// Number of an event in its shard: 1..n without holes. 0 is "before the first".
+    Position
+}
+number! {
+    /// A user; the directory position of its opening, so never used again.
+    UserId
+}
+number! {
+    /// A client's attachment to a user; the directory position of its opening.
+    SessionId
+}
+number! {
+    /// One life of a node process; the directory position of its registration. 0 is "not registered yet".
+    Incarnation
+}
+number! {
+    /// A node's identity: random, kept in its data directory.
+    MemberId
+}
+
+/// A log with its state machine. 0 is the directory, 1..=S hold the channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ShardId(pub u16);
+
+impl ShardId {
+    pub const DIRECTORY: Self = Self(0);
+
+    pub fn is_directory(self) -> bool {
+        self == Self::DIRECTORY
+    }
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A channel's life: shard and position of its creation. A channel that ended and was joined again is another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ChannelId {
+    pub shard: ShardId,
+    pub created: Position,
+}
+
+/// A history of a shard's log: a store restored from a backup, or promoted with loss, continues under another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Lineage(pub u32);
+
+/// Counts the attachments of a session: every resume raises it. The first is 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Generation(pub u32);
+
+/// What the entries of a shard may contain; raised by an entry once every member understands it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FeatureLevel(pub u16);
+
+impl FeatureLevel {
+    /// What this build understands.
+    pub const SUPPORTED: Self = Self(1);
+}
+
+/// FNV-1a, 64 bit: spreads names and ids over shards. Part of the format: it decides where a channel lives.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// The shard of a channel, by its folded name.
+pub fn channel_shard(folded_name: &str, shards: u16) -> ShardId {
+    spread(fnv1a(folded_name.as_bytes()), shards)
+}
+
+/// The shard that keeps a user's direct messages.
+pub fn home_shard(user: UserId, shards: u16) -> ShardId {
+    spread(fnv1a(&user.0.to_le_bytes()), shards)
+}
+
+fn spread(hash: u64, shards: u16) -> ShardId {
+    assert!(shards > 0, "a room has at least one channel shard");
+    // The high half: FNV's low bits are its weak ones.
+    let slot = (hash >> 32) % u64::from(shards);
+    ShardId(1 + u16::try_from(slot).expect("a slot is below the number of shards"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placement_is_part_of_the_format() {
+        assert_eq!(channel_shard("#lounge", 4), ShardId(1 + ((fnv1a(b"#lounge") >> 32) % 4) as u16));
+        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
+    }
+
+    #[test]
+    fn every_shard_gets_its_share() {
+        let mut counts = [0; 4];
+        for n in 0..1000 {
+            counts[usize::from(channel_shard(&format!("#channel{n}"), 4).0) - 1] += 1;
+        }
+        assert!(counts.iter().all(|count| *count > 150), "{counts:?}");
+    }
+}

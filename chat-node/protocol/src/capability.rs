@@ -148,6 +148,7 @@ impl Capabilities {
             || self.contains(Capability::ServerTime)
             || self.contains(Capability::Batch)
             || self.contains(Capability::LabeledResponse)
+            || self.contains(Capability::MessageId)
     }
 }
 

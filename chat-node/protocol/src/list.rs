@@ -45,17 +45,31 @@ pub struct Listed<'a> {
 impl<'a> ListRequest<'a> {
     /// Reads the first parameter. A condition that is not well-formed is passed over, as other servers do.
     pub fn parse(param: Option<&'a str>) -> Self {
+        use ListCondition as Condition;
+
         let mut request = Self::default();
         for word in param.unwrap_or("").split(',').filter(|word| !word.is_empty()) {
             match word.as_bytes() {
-                [b'<' | b'>', ..] => request.conditions.extend(compared(word, condition_on_members)),
+                [b'<' | b'>', ..] => {
+                    request.conditions.extend(compared(
+                        word,
+                        Condition::MoreMembers,
+                        Condition::FewerMembers,
+                    ));
+                }
                 [b'C' | b'c', b'<' | b'>', ..] => {
-                    request.conditions.extend(compared(&word[1..], condition_on_age))
+                    let age = &word[1..];
+                    request.conditions.extend(compared(
+                        age,
+                        Condition::CreatedBefore,
+                        Condition::CreatedWithin,
+                    ));
                 }
                 [b'T' | b't', b'<' | b'>', ..] => {
-                    request.conditions.extend(compared(&word[1..], condition_on_topic))
+                    let age = &word[1..];
+                    request.conditions.extend(compared(age, Condition::TopicBefore, Condition::TopicWithin));
                 }
-                [b'!', _, ..] => request.conditions.push(ListCondition::NotNamed(&word[1..])),
+                [b'!', _, ..] => request.conditions.push(Condition::NotNamed(&word[1..])),
                 [b'!'] => {}
                 _ => request.names.push(word),
             }
@@ -101,39 +115,14 @@ fn names(pattern: &str, channel: &str) -> bool {
     if mask::has_wildcard(pattern) { mask::glob(pattern, channel) } else { casemap::same(pattern, channel) }
 }
 
-enum Than {
-    More,
-    Less,
-}
-
 /// Reads `>n` or `<n`.
-fn compared(
+fn compared<'a>(
     word: &str,
-    condition: fn(Than, u32) -> ListCondition<'static>,
-) -> Option<ListCondition<'static>> {
-    let than = if word.starts_with('>') { Than::More } else { Than::Less };
-    word[1..].parse().ok().map(|number| condition(than, number))
-}
-
-fn condition_on_members(than: Than, members: u32) -> ListCondition<'static> {
-    match than {
-        Than::More => ListCondition::MoreMembers(members),
-        Than::Less => ListCondition::FewerMembers(members),
-    }
-}
-
-fn condition_on_age(than: Than, minutes: u32) -> ListCondition<'static> {
-    match than {
-        Than::More => ListCondition::CreatedBefore(minutes),
-        Than::Less => ListCondition::CreatedWithin(minutes),
-    }
-}
-
-fn condition_on_topic(than: Than, minutes: u32) -> ListCondition<'static> {
-    match than {
-        Than::More => ListCondition::TopicBefore(minutes),
-        Than::Less => ListCondition::TopicWithin(minutes),
-    }
+    more: fn(u32) -> ListCondition<'a>,
+    fewer: fn(u32) -> ListCondition<'a>,
+) -> Option<ListCondition<'a>> {
+    let condition = if word.starts_with('>') { more } else { fewer };
+    word[1..].parse().ok().map(condition)
 }
 
 #[cfg(test)]

@@ -94,6 +94,7 @@ pub enum BadMask {
 impl Mask {
     /// Completes what was typed: `nick` is `nick!*@*`, `user@host` is `*!user@host`, `nick!user` is `nick!user@*`,
     /// and an empty part is `*`. Runs of `*` become one. Case is kept; compare with [`Mask::same`].
+    /// A full mask is left as it is, so what [`Mask::as_str`] gave can be read back.
     pub fn complete(typed: &str) -> Result<Self, BadMask> {
         if typed.is_empty() {
             return Err(BadMask::Empty);
@@ -118,11 +119,6 @@ impl Mask {
             return Err(BadMask::TooLong);
         }
         Ok(Self(full))
-    }
-
-    /// Takes a mask that is in full form already, such as one out of a snapshot.
-    pub fn from_full(full: String) -> Self {
-        Self(full)
     }
 
     pub fn as_str(&self) -> &str {

@@ -78,7 +78,7 @@ pub(crate) fn is_key(key: &str) -> bool {
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || extra.contains(&byte))
     };
     // Underscores are outside the grammar, but tags in use have them.
-    word(name, b"_") && vendor.is_none_or(|vendor| word(vendor, b"._:"))
+    word(name, b"_") && vendor.is_none_or(|vendor| word(vendor, b"._"))
 }
 
 /// Turns an escaped value into text. A lone `\` at the end vanishes; an unknown escape is the character itself.

@@ -1,0 +1,8 @@
+//! NetworkPolicy: what the cluster's policies mean on one Kubernetes node, and keeping the kernel's rules so.
+
+mod enforce;
+mod ruleset;
+mod selector;
+
+pub use enforce::enforce;
+pub use ruleset::{ClusterView, ruleset};

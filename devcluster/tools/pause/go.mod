@@ -1,0 +1,3 @@
+module chatroom.dev/devcluster/tools/pause
+
+go 1.26.0

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ids::{ChannelId, FeatureLevel, Generation, Incarnation, MemberId, Position, SessionId, ShardId, UserId},
+    ids::{
+        ChannelId, FeatureLevel, Generation, Incarnation, Lineage, MemberId, Position, SessionId, ShardId,
+        UserId,
+    },
     settings::Settings,
 };
 
@@ -38,8 +41,11 @@ pub enum DirectoryCommand {
     /// end with it: their sessions are detached.
     RegisterNode { member: MemberId, nonce: u64, level: FeatureLevel },
     /// A stranger registers: a user and its first session. No origin yet; the outcome is found by `request`.
+    ///
+    /// If the nick belongs to a user that has to give way (all its sessions detached, none resumable), that user
+    /// closes and *its* `Closing` is the outcome: the proposer waits for its `Freed` and asks again.
     Open(Box<OpenSession>),
-    /// Change of nick of the origin's user.
+    /// Change of nick of the origin's user. A nick whose owner has to give way: as in `Open`.
     Nick { nick: String },
     /// `None` is back.
     Away { message: Option<String> },
@@ -158,9 +164,11 @@ pub enum ChannelCommand {
         prefix: Arc<str>,
         reason: String,
     },
-    /// The copy of a direct message for its sender's own history. `source` is where it was first stored.
+    /// The copy of a direct message for its sender's own history. `source`, `lineage` and `position` are its msgid:
+    /// where it was first stored.
     Copy {
         source: ShardId,
+        lineage: Lineage,
         position: Position,
         sender: UserId,
         recipient: UserId,

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    command::Command,
-    ids::{Generation, Incarnation, Index, Position, SessionId, UserId},
+    command::{Command, CommonCommand},
+    ids::{FeatureLevel, Generation, Incarnation, Index, Position, SessionId, UserId},
 };
 
 /// Proposals that got their place in the log together.
@@ -60,6 +60,11 @@ pub enum DecodeError {
     Unreadable(postcard::Error),
     #[error("the log holds an empty entry")]
     Empty,
+    #[error(
+        "the log rises to feature level {found}, this program knows {}: start a newer version of it",
+        FeatureLevel::SUPPORTED.0
+    )]
+    Level { found: u16 },
 }
 
 impl Entry {
@@ -72,8 +77,24 @@ impl Entry {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         match bytes.split_first() {
             None => Err(DecodeError::Empty),
-            Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(DecodeError::Unreadable),
+            Some((&VERSION, rest)) => {
+                let entry: Self = postcard::from_bytes(rest).map_err(DecodeError::Unreadable)?;
+                entry.refuse_unknown_level()?;
+                Ok(entry)
+            }
             Some((&found, _)) => Err(DecodeError::Version { found }),
         }
+    }
+
+    /// From that level on the log may hold what this program cannot apply.
+    fn refuse_unknown_level(&self) -> Result<(), DecodeError> {
+        for proposal in &self.proposals {
+            if let Command::Common(CommonCommand::RaiseLevel(level)) = proposal.command
+                && level > FeatureLevel::SUPPORTED
+            {
+                return Err(DecodeError::Level { found: level.0 });
+            }
+        }
+        Ok(())
     }
 }

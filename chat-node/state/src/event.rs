@@ -156,7 +156,7 @@ pub enum EventKind {
         /// Name of the channel; empty for direct messages.
         name: Arc<str>,
         message: Arc<Message>,
-        /// Number in its conversation, 1..n.
+        /// Number in its conversation, 1..n; 0 for TAGMSG and STATUSMSG, which no history keeps.
         number: u64,
         session: SessionId,
     },

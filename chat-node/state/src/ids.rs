@@ -68,6 +68,8 @@ impl fmt::Display for ShardId {
 pub struct ChannelId {
     pub shard: ShardId,
     pub created: Position,
+    /// 0 for a channel that a JOIN created. One settings entry may declare several: 1, 2, 3 …
+    pub nth: u16,
 }
 
 /// A history of a shard's log: a store restored from a backup, or promoted with loss, continues under another one.

@@ -2,7 +2,8 @@
 //!
 //! A room has one [`directory::Directory`] (shard 0: users, sessions, nodes) and S [`channels::ChannelShard`]s (shards
 //! 1..=S: channels, messages, history). Each applies the [`entry::Entry`]s of its own log in order and says of every
-//! proposal what became of it. Equal states have equal bytes.
+//! proposal what became of it. Equal states have equal bytes ([`snapshot`]). What a client missed is found by
+//! [`replay::replay`].
 
 pub mod channels;
 pub mod command;
@@ -10,6 +11,9 @@ pub mod directory;
 pub mod entry;
 pub mod event;
 pub mod ids;
+mod journal;
+pub mod kept;
+mod names;
 pub mod outcome;
 pub mod producers;
 pub mod settings;

@@ -1,0 +1,309 @@
+//! Resuming: a session on a new connection, everything it missed, nothing twice.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use chat_protocol::{LineWriter, Source};
+use chat_state::{
+    command::Target,
+    event::{Event, EventKind},
+    ids::{ChannelId, Generation, Position, SessionId, ShardId, UserId},
+};
+
+use crate::{
+    commands::Known,
+    connection::{ConnectionId, Identity, Phase},
+    label::LabelTag,
+    lines::{Personal, body_then, msgid},
+    worker::Worker,
+};
+
+/// How long a node may take to get as far as the client was elsewhere.
+const CATCH_UP_MS: u64 = 10_000;
+
+/// The batch of what was missed.
+const BATCH: &str = "resume";
+
+impl Worker {
+    /// No session goes by the token: the client may register anew on the same connection.
+    pub(crate) fn not_attached(&mut self, request: u64) {
+        let Some(id) = self.waiting_for(request) else { return };
+        let connection = self.connection_mut(id);
+        let Phase::Attaching { registration, .. } = std::mem::replace(&mut connection.phase, Phase::Closed)
+        else {
+            return;
+        };
+        connection.phase = Phase::Registering(registration);
+        let text = "This session is gone: register with NICK and USER";
+        self.fail(id, "RESUME", "INVALID_TOKEN", &[], text);
+        self.runnable.push(id);
+    }
+
+    /// The session has a new generation: an older connection of it here ends.
+    pub(crate) fn replaced(&mut self, session: SessionId, generation: Generation) {
+        let Some(id) = self.by_session.get(&session).copied() else { return };
+        let older = self.connection(id).attached().is_none_or(|identity| identity.generation < generation);
+        if older {
+            self.unbind(id);
+            self.finish(id, 4000, "Resumed on another connection");
+        }
+    }
+
+    /// The directory attached the session to a connection of this worker.
+    pub(crate) fn attached(
+        &mut self,
+        request: u64,
+        user: UserId,
+        session: SessionId,
+        generation: Generation,
+    ) {
+        let identity = Identity { user, session, generation };
+        let Some(id) = self.waiting_for(request) else {
+            self.abandon(identity);
+            return;
+        };
+        let since = self.now;
+        let connection = self.connection_mut(id);
+        let Phase::Attaching { token, seen, .. } = std::mem::replace(&mut connection.phase, Phase::Closed)
+        else {
+            return;
+        };
+        connection.phase = Phase::CatchingUp { identity, token, seen, since };
+        self.catching_up.push(id);
+    }
+
+    /// Goes on with the resumes whose shards this worker has applied far enough.
+    pub(crate) fn caught_up(&mut self) {
+        for id in std::mem::take(&mut self.catching_up) {
+            let Some(connection) = self.connections[id.0 as usize].as_deref() else { continue };
+            let Phase::CatchingUp { identity, seen, since, .. } = &connection.phase else { continue };
+            let behind = seen.iter().any(|(shard, position)| self.position(*shard) < *position);
+            if !behind {
+                let identity = *identity;
+                self.replay(id, identity);
+            } else if self.now.monotonic_ms >= since.monotonic_ms + CATCH_UP_MS {
+                self.detach(id, "Node is too far behind");
+                self.fail(id, "RESUME", "TRY_AGAIN", &[], "This node is too far behind, please try again");
+                self.finish(id, 1013, "Please try again later");
+            } else {
+                self.catching_up.push(id);
+            }
+        }
+    }
+
+    fn replay(&mut self, id: ConnectionId, identity: Identity) {
+        let phase = std::mem::replace(&mut self.connection_mut(id).phase, Phase::Ready(identity));
+        let Phase::CatchingUp { token, seen, .. } = phase else { return };
+        self.bind(id, identity);
+        self.hear_channels(id, identity.user);
+        let nick = self.client_name(id);
+        self.say(id, |server, out| {
+            LineWriter::begin(out)
+                .command(Source::Server(server), "RESUME")
+                .param("SUCCESS")
+                .param(&nick)
+                .finish();
+        });
+        self.hand_out(id, &token);
+        self.connection_mut(id).token_unconfirmed = true;
+        self.ping(id);
+        let missed = self.missed(identity, &seen);
+        for (target, oldest) in &missed.gaps {
+            self.say(id, |server, out| {
+                LineWriter::begin(out)
+                    .command(Source::Server(server), "RESUME")
+                    .param("GAP")
+                    .param(target)
+                    .param(oldest)
+                    .finish();
+            });
+        }
+        self.batch(id, true);
+        for (shard, event) in &missed.events {
+            self.replay_event(id, identity, *shard, event);
+        }
+        self.batch(id, false);
+        for known in missed.anew {
+            self.show_anew(id, identity, &known);
+        }
+        self.runnable.push(id);
+    }
+
+    fn batch(&mut self, id: ConnectionId, open: bool) {
+        self.say(id, |server, out| {
+            let line = LineWriter::begin(out).command(Source::Server(server), "BATCH");
+            if open {
+                line.param(&format!("+{BATCH}")).param("chatroom.dev/resume").finish();
+            } else {
+                line.param(&format!("-{BATCH}")).finish();
+            }
+        });
+    }
+
+    /// What the session has not seen: the directory's events before the events that were proposed after them.
+    fn missed(&self, identity: Identity, seen: &[(ShardId, Position)]) -> Missed {
+        let after = |shard: ShardId| {
+            seen.iter().filter(|(named, _)| *named == shard).map(|(_, at)| *at).max().unwrap_or_default()
+        };
+        let mut missed = Missed::default();
+        let mut streams: Vec<(ShardId, VecDeque<Arc<Event>>)> = Vec::new();
+        for shard in &self.channels {
+            let number = shard.shard();
+            match shard.resume(identity.user, after(number)) {
+                Ok(events) => streams.push((number, events.into())),
+                Err(oldest) => {
+                    let oldest = msgid(number, shard.lineage(), oldest).to_string();
+                    for channel in
+                        shard.channels_of(identity.user).filter_map(|channel| shard.channel(channel))
+                    {
+                        missed.gaps.push((channel.name.to_string(), oldest.clone()));
+                        missed.anew.push(Known::of(channel));
+                    }
+                }
+            }
+        }
+        let mut directory: VecDeque<Arc<Event>> = self.directory_events(identity, after(ShardId::DIRECTORY));
+        for (shard, events) in streams {
+            for event in events {
+                while directory.front().is_some_and(|first| first.position <= event.dir_at) {
+                    missed.events.extend(directory.pop_front().map(|first| (ShardId::DIRECTORY, first)));
+                }
+                missed.events.push((shard, event));
+            }
+        }
+        missed.events.extend(directory.into_iter().map(|event| (ShardId::DIRECTORY, event)));
+        missed
+    }
+
+    /// The directory's events after a position that this user may see: its own, and those of who it shares, or
+    /// lately shared, a channel with.
+    fn directory_events(&self, identity: Identity, after: Position) -> VecDeque<Arc<Event>> {
+        let Ok(events) = self.directory.events_since(after) else { return VecDeque::new() };
+        let concerns = |event: &Event| {
+            let user = match &event.kind {
+                EventKind::NickChanged { user, .. }
+                | EventKind::AwayChanged { user, .. }
+                | EventKind::RealNameChanged { user, .. } => *user,
+                EventKind::Freed { user, .. } => {
+                    return self
+                        .channels
+                        .iter()
+                        .any(|shard| shard.shared_before_forget(identity.user, *user));
+                }
+                _ => return false,
+            };
+            user == identity.user || self.channels.iter().any(|shard| shard.share(identity.user, user))
+        };
+        events.filter(|event| concerns(event)).cloned().collect()
+    }
+
+    fn replay_event(&mut self, id: ConnectionId, identity: Identity, shard: ShardId, event: &Event) {
+        let target = match &event.kind {
+            EventKind::Kicked { target_nick, .. } => target_nick.clone(),
+            EventKind::Message { target: Target::Channel { .. }, name, .. } => name.to_string(),
+            EventKind::Message { message, .. } => message.to_nick.clone(),
+            _ => String::new(),
+        };
+        let Some(body) = body_then(event, &target) else { return };
+        let own_message = match &event.kind {
+            EventKind::Message { session, message, .. } if *session == identity.session => message.id,
+            _ => None,
+        };
+        let meta = self.meta(shard, event);
+        let connection = self.connection(id);
+        if body.needs().is_some_and(|capability| !connection.has(capability)) {
+            return;
+        }
+        let tag = LabelTag { key: "batch", value: BATCH.to_owned() };
+        let mut line = Vec::new();
+        body.write(meta, connection.variant, Personal { tag: Some(&tag), id: own_message }, &mut line);
+        self.send(id, &line);
+    }
+
+    /// After a gap: the channel as it is now.
+    fn show_anew(&mut self, id: ConnectionId, identity: Identity, known: &Known) {
+        let Some(prefix) = self.prefix_of(identity) else { return };
+        self.say(id, |_, out| {
+            LineWriter::begin(out).command(crate::lines::source(&prefix), "JOIN").param(&known.name).finish();
+        });
+        self.channel_modes(id, identity, known);
+        self.introduce(id, known);
+    }
+
+    /// The connection hears the channels its user is in.
+    pub(crate) fn hear_channels(&mut self, id: ConnectionId, user: UserId) {
+        let channels: Vec<ChannelId> =
+            self.channels.iter().flat_map(|shard| shard.channels_of(user)).collect();
+        for channel in channels {
+            let local = self.local.entry(channel).or_default();
+            if !local.contains(&id) {
+                local.push(id);
+            }
+        }
+    }
+
+    pub(crate) fn position(&self, shard: ShardId) -> Position {
+        match shard {
+            ShardId::DIRECTORY => self.directory.position(),
+            ShardId(_) => self.shard(shard).position(),
+        }
+    }
+}
+
+/// What a resuming session is to be told.
+#[derive(Default)]
+struct Missed {
+    gaps: Vec<(String, String)>,
+    events: Vec<(ShardId, Arc<Event>)>,
+    /// Channels to be shown as they are now.
+    anew: Vec<Known>,
+}
+
+impl Worker {
+    /// Tears a connection from its session: the directory starts the resume window, or ends the session.
+    pub(crate) fn detach(&mut self, id: ConnectionId, reason: &str) {
+        if let Some(identity) = self.connection(id).attached() {
+            let quitting = self.is_quitting(id);
+            self.unbind(id);
+            if !quitting {
+                let Identity { session, generation, .. } = identity;
+                let command = chat_state::command::DirectoryCommand::Detach {
+                    session,
+                    generation,
+                    reason: reason.to_owned(),
+                };
+                self.request(ShardId::DIRECTORY, None, chat_state::command::Command::Directory(command));
+            }
+        }
+        self.connection_mut(id).phase = Phase::Closed;
+    }
+
+    fn is_quitting(&self, id: ConnectionId) -> bool {
+        let pending = &self.connection(id).pending;
+        pending.iter().any(|pending| pending.kind == crate::connection::PendingKind::Quit)
+    }
+
+    /// The connection hears nothing any more.
+    pub(crate) fn unbind(&mut self, id: ConnectionId) {
+        let Some(identity) = self.connection(id).attached() else { return };
+        if self.by_session.get(&identity.session) == Some(&id) {
+            self.by_session.remove(&identity.session);
+        }
+        if let Some(connections) = self.by_user.get_mut(&identity.user) {
+            connections.retain(|other| *other != id);
+            if connections.is_empty() {
+                self.by_user.remove(&identity.user);
+            }
+        }
+        for channel in self.channels.iter().flat_map(|shard| shard.channels_of(identity.user)) {
+            if let Some(local) = self.local.get_mut(&channel) {
+                local.retain(|other| *other != id);
+                if local.is_empty() {
+                    self.local.remove(&channel);
+                }
+            }
+        }
+        for watchers in self.quit_watchers.values_mut() {
+            watchers.retain(|other| *other != id);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The ChatRoom resource: what a user writes (`spec`) and what the operator answers (`status`).
+//!
+//! Doc comments of fields are what `kubectl explain` shows. A field exists here only when something reads it.
+//! Constants that never depend on the cluster are defaults of the schema, so that `kubectl get -o yaml` shows
+//! what is in force; `replicas` has none, because other programs own it.
+
+mod chat;
+mod network;
+mod node;
+mod schema;
+mod spec;
+mod status;
+
+pub use chat::{Channel, Chat, ChatLimits, History};
+pub use network::{IrcListener, Listeners, Service, ServiceType, SessionAffinity, WebListener};
+pub use node::{ImagePullPolicy, LogFormat, LogLevel, Node, Resources};
+pub use schema::DurationText;
+pub use spec::{ChatRoom, ChatRoomSpec, Mode, Retain, Stateful, Storage, custom_resource_definition};
+pub use status::{ChatRoomStatus, Durability, Guarantees, MemberState, NodeRow, Order, Tolerates};

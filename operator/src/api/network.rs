@@ -1,0 +1,101 @@
+//! `ChatRoom.spec.listeners` and `ChatRoom.spec.service`: how clients reach the room.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Ports that clients connect to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "self.irc.enabled || self.web.enabled",
+        "message": "clients need a way in: enable irc or web"
+    },
+    {
+        "rule": "!self.irc.enabled || !self.web.enabled || self.irc.port != self.web.port",
+        "message": "irc and web need different ports: the usual ones are 6667 and 8080"
+    }
+]))]
+pub struct Listeners {
+    /// IRC over TCP, clear text.
+    pub irc: IrcListener,
+
+    /// The web page and IRC over WebSocket, clear text.
+    pub web: WebListener,
+}
+
+/// IRC over TCP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct IrcListener {
+    /// Whether it is served.
+    pub enabled: bool,
+
+    /// Port of the Service.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: u16,
+}
+
+/// Web page and IRC over WebSocket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct WebListener {
+    /// Whether it is served.
+    pub enabled: bool,
+
+    /// Port of the Service.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: u16,
+
+    /// Origins, such as https://chat.example.org, whose pages may open a WebSocket here besides the node's own page.
+    #[schemars(length(max = 64), inner(length(max = 253)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set", "x-kubernetes-validations" = [{
+        "rule": "self.all(origin, origin.matches('^https?://[^/[:space:]]+$'))",
+        "message": "an origin is a scheme and a host without a path: write https://chat.example.org"
+    }]))]
+    pub allowed_origins: Vec<String>,
+}
+
+impl Default for IrcListener {
+    fn default() -> Self {
+        Self { enabled: true, port: contract::ports::IRC }
+    }
+}
+
+impl Default for WebListener {
+    fn default() -> Self {
+        Self { enabled: true, port: contract::ports::WEB, allowed_origins: Vec::new() }
+    }
+}
+
+/// The Service that clients connect to. It has the room's name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Service {
+    /// How the Service is reached.
+    #[serde(rename = "type")]
+    pub type_: ServiceType,
+
+    /// Whether one client address is kept on one node. Sessions resume on any node, so it is not needed.
+    pub session_affinity: SessionAffinity,
+
+    /// Annotations of the Service, for load balancers.
+    pub annotations: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ServiceType {
+    #[default]
+    ClusterIP,
+    NodePort,
+    LoadBalancer,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SessionAffinity {
+    #[default]
+    None,
+    ClientIP,
+}

@@ -1,0 +1,195 @@
+//! `ChatRoom.spec`: the top level, the mode and its storage.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceColumnDefinition, CustomResourceDefinition, ValidationRule,
+};
+use kube::{CustomResource, CustomResourceExt};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Chat, ChatRoomStatus, Listeners, Node, Service};
+
+/// What the chat service should be.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "chatroom.dev",
+    version = "v1alpha1",
+    kind = "ChatRoom",
+    namespaced,
+    shortname = "chat",
+    status = "ChatRoomStatus",
+    derive = "PartialEq",
+    doc = "One chat service: nodes that serve IRC channels to clients over TCP and WebSocket, with a small web page.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ChatRoomSpec {
+    /// Nodes that serve clients. Written by users, `kubectl scale` and autoscalers; the operator sets it to 1 when
+    /// it is missing. A value that cannot be had is not refused: condition ScalingLimited says what is run instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub replicas: Option<i32>,
+
+    /// Where the log lives: exactly one of the keys. Fixed once the room exists.
+    pub mode: Mode,
+
+    /// The nodes: image, size, limits of connections.
+    #[serde(default)]
+    pub node: Node,
+
+    /// The chat service: message of the day, channels, history.
+    #[serde(default)]
+    pub chat: Chat,
+
+    /// Ports that clients connect to. At least one is enabled.
+    #[serde(default)]
+    pub listeners: Listeners,
+
+    /// The Service that clients connect to.
+    #[serde(default)]
+    pub service: Service,
+
+    /// While true, the operator reports the room's state but changes nothing of it. Chat goes on.
+    #[serde(default)]
+    pub paused: bool,
+}
+
+/// Where the log lives.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Mode {
+    /// The nodes keep the log on volumes of their own.
+    Stateful(Stateful),
+}
+
+/// A room whose nodes keep the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Stateful {
+    /// Logs that the channels are spread over. Fixed once the room exists.
+    #[schemars(range(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "self == oldSelf",
+        "message": "shards cannot change once the room exists: set it back, or create another ChatRoom"
+    }]))]
+    pub shards: u16,
+
+    /// The volume of each node.
+    pub storage: Storage,
+}
+
+impl Default for Stateful {
+    fn default() -> Self {
+        Self { shards: 4, storage: Storage::default() }
+    }
+}
+
+/// The volume of a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "has(self.className) == has(oldSelf.className) && (!has(self.className) || self.className == oldSelf.className)",
+    "message": "className cannot change once the room exists: set it back, or create another ChatRoom"
+}]))]
+pub struct Storage {
+    /// Size of each volume, such as 1Gi. It may only grow, and only where the StorageClass allows expansion.
+    #[schemars(length(max = 32))]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "isQuantity(self) && quantity(self).compareTo(quantity('16Mi')) >= 0",
+        "message": "write a size of at least 16Mi, such as 1Gi"
+    }]))]
+    pub size: String,
+
+    /// StorageClass of the volumes; the cluster's default when left out. Fixed once the room exists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub class_name: Option<String>,
+
+    /// What becomes of the volumes when the room is deleted. A room of the same name finds retained ones again.
+    pub retain: Retain,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { size: "1Gi".into(), class_name: None, retain: Retain::Retain }
+    }
+}
+
+/// What becomes of volumes when the room is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Retain {
+    Retain,
+    Delete,
+}
+
+/// Rules that need more than one field: name of the room, and growth of storage against what the volumes have.
+const ROOT_RULES: &[(&str, &str)] = &[
+    (
+        "self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+        "a room's name becomes part of the names of Services and pods: at most 40 of a-z, 0-9 and '-', \
+         beginning with a letter and not ending with '-'",
+    ),
+    (
+        "!has(self.spec.mode.stateful) || !has(oldSelf.spec.mode.stateful) \
+         || !isQuantity(self.spec.mode.stateful.storage.size) \
+         || quantity(self.spec.mode.stateful.storage.size).compareTo(\
+            quantity(has(oldSelf.status) && has(oldSelf.status.volumeSize) \
+              ? oldSelf.status.volumeSize : oldSelf.spec.mode.stateful.storage.size)) >= 0",
+        "storage.size cannot shrink below what the volumes have (status.volumeSize): write a larger size",
+    ),
+];
+
+/// Columns of `kubectl get`: name, type, path, description; those past the sixth only with `-o wide`.
+const COLUMNS: [(&str, &str, &str, &str); 8] = [
+    ("Mode", "string", ".status.mode", "Where the log lives"),
+    ("Ready", "integer", ".status.readyReplicas", "Nodes that clients can join and talk on"),
+    ("Desired", "integer", ".spec.replicas", "Nodes wished for"),
+    ("Conns", "integer", ".status.connections", "Open client connections"),
+    ("Status", "string", ".status.summary", "The room's state in a word"),
+    ("Age", "date", ".metadata.creationTimestamp", "When the room was made"),
+    ("Version", "string", ".status.version", "Version of the nodes"),
+    ("Message", "string", ".status.message", "What is waited for, or that all is well"),
+];
+const NARROW_COLUMNS: usize = 6;
+
+/// The CustomResourceDefinition, complete with columns and with the rules that need the whole object.
+pub fn custom_resource_definition() -> CustomResourceDefinition {
+    let mut crd = ChatRoom::crd();
+    for version in &mut crd.spec.versions {
+        version.additional_printer_columns = Some(columns());
+        let root = version
+            .schema
+            .as_mut()
+            .and_then(|schema| schema.open_api_v3_schema.as_mut())
+            .expect("a derived resource has a schema");
+        root.x_kubernetes_validations = Some(root_rules());
+    }
+    crd
+}
+
+fn columns() -> Vec<CustomResourceColumnDefinition> {
+    let column = |(at, (name, type_, path, description)): (usize, &(&str, &str, &str, &str))| {
+        CustomResourceColumnDefinition {
+            name: (*name).into(),
+            type_: (*type_).into(),
+            json_path: (*path).into(),
+            description: Some((*description).into()),
+            priority: (at >= NARROW_COLUMNS).then_some(1),
+            format: None,
+        }
+    };
+    COLUMNS.iter().enumerate().map(column).collect()
+}
+
+fn root_rules() -> Vec<ValidationRule> {
+    let rule = |(rule, message): &(&str, &str)| ValidationRule {
+        rule: (*rule).into(),
+        message: Some((*message).into()),
+        ..ValidationRule::default()
+    };
+    ROOT_RULES.iter().map(rule).collect()
+}

@@ -1,0 +1,157 @@
+//! `ChatRoom.status`: the user's window.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the room is right now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ChatRoomStatus {
+    /// Generation of the spec that this status speaks of.
+    pub observed_generation: i64,
+
+    /// The room's state in a word: Serving, Starting, Rolling, ReadOnly, Invalid, Paused and the like.
+    pub summary: String,
+
+    /// What is waited for and where to look, or that all is well.
+    pub message: String,
+
+    /// Where the log lives: stateful.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+
+    /// Nodes that exist (for `kubectl scale` and autoscalers).
+    pub replicas: i32,
+
+    /// Label selector of the nodes' pods (for autoscalers).
+    pub selector: String,
+
+    /// Nodes that clients can join and talk on.
+    pub ready_replicas: i32,
+
+    /// Open client connections. Rewritten when it changed by a tenth, at most every 30 s.
+    pub connections: u32,
+
+    /// When the live counters (connections) were last rewritten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counters_at: Option<Time>,
+
+    /// Version of the nodes; several while they differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+
+    /// Smallest volume size that `spec.mode.stateful.storage.size` may be set to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_size: Option<String>,
+
+    /// One row a node.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["pod"]))]
+    pub nodes: Vec<NodeRow>,
+
+    /// What the room promises, next to what holds right now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guarantees: Option<Guarantees>,
+
+    /// Ready always; Reconciling, Stalled and ScalingLimited only when true.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A node as the operator sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeRow {
+    /// Name of its pod.
+    pub pod: String,
+
+    /// What it is doing.
+    pub state: MemberState,
+
+    /// Member id kept on its volume; another one means another, or an emptied, volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
+
+    /// Version of its program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+
+    /// Its open client connections.
+    #[serde(default)]
+    pub connections: u32,
+
+    /// Why it is not serving; empty when it is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// What a node is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MemberState {
+    /// Its pod does not run yet, or the operator cannot reach it.
+    Unknown,
+    /// It reads its log.
+    Recovering,
+    /// Clients can join and talk.
+    Serving,
+    /// Clients can read; its reason says why they cannot write.
+    ReadOnly,
+    /// Its clients are being moved away.
+    Draining,
+}
+
+/// What the room promises, next to what holds right now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Guarantees {
+    /// TotalPerChannel: everybody sees the messages of a channel in one order.
+    pub order: Order,
+
+    /// What is true of a message once its sender saw the acknowledgement.
+    pub durability: Durability,
+
+    /// Node failures that chat survives without a pause.
+    pub tolerates: Tolerates,
+
+    /// Since when fewer failures are tolerated than declared, or none can be because nobody serves; absent when all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redundancy_lost_since: Option<Time>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Order {
+    TotalPerChannel,
+}
+
+/// What an acknowledgement means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Durability {
+    Memory,
+    BestEffort,
+    LocalFsync,
+    QuorumFsync,
+}
+
+impl From<contract::status::Durability> for Durability {
+    fn from(durability: contract::status::Durability) -> Self {
+        use contract::status::Durability as Node;
+        match durability {
+            Node::Memory => Self::Memory,
+            Node::BestEffort => Self::BestEffort,
+            Node::LocalFsync => Self::LocalFsync,
+            Node::QuorumFsync => Self::QuorumFsync,
+        }
+    }
+}
+
+/// Simultaneous node failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tolerates {
+    /// What the spec declares.
+    pub declared: i32,
+
+    /// What holds right now; absent while nobody serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now: Option<i32>,
+}

@@ -1,0 +1,202 @@
+//! Fourth stage: writes what the plan says, in a fixed order: objects, then the seed, then the step.
+//!
+//! Nothing is pruned: every room has every kind. When a kind becomes optional, it is pruned here, after the step, by
+//! label and owner.
+
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        apps::v1::StatefulSet,
+        autoscaling::v1::{Scale, ScaleSpec},
+        core::v1::{PersistentVolumeClaim, Pod},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api, Client, Resource,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+};
+
+use crate::{
+    api::ChatRoom,
+    build::Objects,
+    error::{Error, refusal},
+    metrics::Metrics,
+    names,
+    plan::{Change, Plan, Step, Target},
+    validate::Room,
+};
+
+/// What became of a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Objects that were written, in order.
+    pub written: Vec<String>,
+    /// Whether the StatefulSet was among them: its status then speaks of an older one.
+    pub workload_written: bool,
+    /// The step, if it was taken.
+    pub stepped: Option<Step>,
+    /// Objects that the API server will not take as they are.
+    pub refusals: Vec<Refusal>,
+    /// A claim that may not grow.
+    pub growth_refused: Option<Refusal>,
+}
+
+/// What the API server said of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub object: String,
+    pub message: String,
+}
+
+pub async fn apply(
+    client: &Client,
+    metrics: &Metrics,
+    chat_room: &ChatRoom,
+    room: &Room,
+    plan: Plan,
+) -> Result<Outcome, Error> {
+    let Plan { objects, seed, step } = plan;
+    let Objects { service_account, config_map, peer_service, client_service, network_policy, stateful_set } =
+        objects;
+    let mut writer = Writer { client, metrics, namespace: &room.namespace, outcome: Outcome::default() };
+    writer.write(service_account).await?;
+    writer.write(config_map).await?;
+    writer.write(peer_service).await?;
+    writer.write(client_service).await?;
+    writer.write(network_policy).await?;
+    let workload_written = writer.write(stateful_set).await?;
+    writer.outcome.workload_written = workload_written;
+    if let Some(replicas) = seed {
+        writer.seed(chat_room, replicas).await?;
+    }
+    if let Some(step) = step {
+        writer.step(step).await?;
+    }
+    Ok(writer.outcome)
+}
+
+struct Writer<'a> {
+    client: &'a Client,
+    metrics: &'a Metrics,
+    namespace: &'a str,
+    outcome: Outcome,
+}
+
+impl Writer<'_> {
+    fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self) -> Api<K> {
+        Api::namespaced(self.client.clone(), self.namespace)
+    }
+
+    /// Applies an object that has to be written; says whether it was.
+    async fn write<K>(&mut self, change: Change<K>) -> Result<bool, Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+    {
+        let Some(object) = change else { return Ok(false) };
+        let kind = K::kind(&());
+        let name = object.meta().name.clone().unwrap_or_default();
+        self.metrics.wrote(&kind);
+        // By force: the fields are the operator's, whoever touched them.
+        let params = PatchParams::apply(names::OPERATOR).force();
+        match self.api::<K>().patch(&name, &params, &Patch::Apply(&object)).await {
+            Ok(_) => {
+                self.outcome.written.push(format!("{kind} {name}"));
+                Ok(true)
+            }
+            Err(error) => match refusal(&error) {
+                Some(message) => {
+                    self.outcome.refusals.push(Refusal { object: format!("{kind} {name}"), message });
+                    Ok(false)
+                }
+                None => Err(Error::write(&kind, &name, error)),
+            },
+        }
+    }
+
+    /// Gives the room the replicas it does not have: `/scale` cannot be read without them.
+    async fn seed(&mut self, chat_room: &ChatRoom, replicas: i32) -> Result<(), Error> {
+        let ObjectMeta { name, namespace, uid, resource_version, .. } = chat_room.metadata.clone();
+        let name = name.unwrap_or_default();
+        let scale = Scale {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                namespace,
+                uid,
+                resource_version,
+                ..ObjectMeta::default()
+            },
+            spec: Some(ScaleSpec { replicas: Some(replicas) }),
+            status: None,
+        };
+        let params = PostParams { field_manager: Some(names::OPERATOR.into()), ..PostParams::default() };
+        self.metrics.wrote("Scale");
+        match self.api::<ChatRoom>().replace_scale(&name, &params, &scale).await {
+            Ok(_) => {
+                self.outcome.written.push(format!("replicas of ChatRoom {name}"));
+                Ok(())
+            }
+            // Somebody else wrote the room first, perhaps its replicas; that write brings us back.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(error) => Err(Error::write("scale of ChatRoom", &name, error)),
+        }
+    }
+
+    async fn step(&mut self, step: Step) -> Result<(), Error> {
+        let done = match &step {
+            Step::DeleteStuckPod { target, .. } => {
+                self.delete::<Pod>("Pod", target, DeleteParams::default()).await?
+            }
+            Step::ReplaceStatefulSet { target } => {
+                self.delete::<StatefulSet>("StatefulSet", target, DeleteParams::orphan()).await?
+            }
+            Step::GrowClaim { target, size } => self.grow(target, size).await?,
+        };
+        if done {
+            self.outcome.stepped = Some(step);
+        }
+        Ok(())
+    }
+
+    /// Deletes the object at the version the step was decided for; says whether it was that one.
+    async fn delete<K>(&self, kind: &str, target: &Target, params: DeleteParams) -> Result<bool, Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    {
+        let params = params.preconditions(Preconditions {
+            uid: Some(target.uid.clone()),
+            resource_version: Some(target.resource_version.clone()),
+        });
+        self.metrics.wrote(kind);
+        match self.api::<K>().delete(&target.name, &params).await {
+            Ok(_) => Ok(true),
+            // It changed or went: what is there now is looked at when the watch brings it.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+            Err(error) => Err(Error::write(kind, &target.name, error)),
+        }
+    }
+
+    async fn grow(&mut self, target: &Target, size: &str) -> Result<bool, Error> {
+        let patch = serde_json::json!({
+            "metadata": {"uid": target.uid, "resourceVersion": target.resource_version},
+            "spec": {"resources": {"requests": {"storage": size}}},
+        });
+        let params = PatchParams { field_manager: Some(names::OPERATOR.into()), ..PatchParams::default() };
+        self.metrics.wrote("PersistentVolumeClaim");
+        let claims = self.api::<PersistentVolumeClaim>();
+        match claims.patch(&target.name, &params, &Patch::Merge(patch)).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+            Err(error) => match refusal(&error) {
+                Some(message) => {
+                    let object = format!("PersistentVolumeClaim {}", target.name);
+                    self.outcome.growth_refused = Some(Refusal { object, message });
+                    Ok(false)
+                }
+                None => Err(Error::write("PersistentVolumeClaim", &target.name, error)),
+            },
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The reconcile: observe → validate → plan → apply → report, and what follows from its result.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    core::error_boundary::InvalidObject,
+    runtime::{controller::Action, events::EventType},
+};
+use serde_json::json;
+
+use crate::{
+    api::ChatRoom,
+    apply::apply,
+    backoff::{self, Backoff, Failures},
+    error::Error,
+    metrics::Metrics,
+    names,
+    observe::{Caches, StoredRoom, observe},
+    plan::plan,
+    report::{
+        conditions::{self, Claim},
+        events, report,
+        status::{self, overdue_at, status},
+    },
+    validate::{Defaults, validate},
+};
+
+/// Watches die silently, so every room is looked at again.
+const RESYNC: Duration = Duration::from_secs(300);
+const RETRY: Backoff = Backoff { first: Duration::from_millis(500), last: Duration::from_secs(120) };
+/// A bug does not go away by itself; it is tried again in case something else did.
+const AFTER_BUG: Duration = Duration::from_secs(600);
+
+/// What every reconcile needs.
+pub struct Context {
+    pub client: Client,
+    pub caches: Caches,
+    pub defaults: Defaults,
+    pub metrics: Metrics,
+    pub failures: Failures,
+}
+
+/// One look at a room, with its time and outcome counted.
+pub async fn reconcile(stored: Arc<StoredRoom>, context: Arc<Context>) -> Result<Action, Error> {
+    let start = Instant::now();
+    let result = match &stored.0 {
+        Ok(room) if room.metadata.deletion_timestamp.is_some() => Ok(Action::await_change()),
+        Ok(room) => reconcile_room(room, &context).await,
+        Err(invalid) => report_malformed(invalid, &context).await,
+    };
+    context.metrics.reconciled(result.as_ref().err().map_or("ok", Error::class), start.elapsed());
+    context.metrics.sees(context.caches.rooms.len(), context.caches.followers.len());
+    if result.is_ok() {
+        context.failures.forget(&key(stored.as_ref()));
+    }
+    result
+}
+
+async fn reconcile_room(chat_room: &ChatRoom, context: &Context) -> Result<Action, Error> {
+    let Context { client, caches, defaults, metrics, failures: _ } = context;
+    let observed = observe(client, caches, chat_room).await?;
+    let now = Timestamp::now();
+    let status = match validate(chat_room, &observed, defaults) {
+        Err(errors) => status(chat_room, &observed, status::Result::Invalid(&errors), now),
+        Ok(room) => {
+            let plan = plan(&room, &observed, now);
+            let outcome = apply(client, metrics, chat_room, &room, plan).await?;
+            events::publish(client, chat_room, events::of_outcome(&outcome)).await;
+            status(chat_room, &observed, status::Result::Applied(&room, &outcome), now)
+        }
+    };
+    let overdue = overdue_at(&status.conditions);
+    let revisit = report(client, metrics, chat_room, status, now).await?;
+    Ok(Action::requeue(next_look(revisit, overdue, now)))
+}
+
+/// The earliest of: counters to be told, a deadline that passes, the regular look.
+fn next_look(revisit: Option<Duration>, overdue: Option<Timestamp>, now: Timestamp) -> Duration {
+    let until_overdue = overdue.filter(|&at| at > now).map(|at| at.duration_since(now).unsigned_abs());
+    let regular = backoff::spread(RESYNC);
+    [revisit, until_overdue].into_iter().flatten().fold(regular, Duration::min)
+}
+
+/// A stored room that this operator cannot read (its CRD is of another version, say) is told so and left alone.
+async fn report_malformed(invalid: &InvalidObject, context: &Context) -> Result<Action, Error> {
+    let metadata = &invalid.metadata;
+    let name = metadata.name.clone().unwrap_or_default();
+    let message = format!(
+        "this operator cannot read the ChatRoom: {}; update the CRD or mend the field",
+        invalid.error
+    );
+    let claim = Claim {
+        type_: conditions::READY,
+        status: false,
+        reason: conditions::INVALID_SPEC.into(),
+        message: message.clone(),
+    };
+    let stalled = Claim { type_: conditions::STALLED, status: true, ..claim.clone() };
+    let generation = metadata.generation.unwrap_or_default();
+    // Its status cannot be read either, so that only a constant time keeps the same words from being written for ever.
+    let turned = metadata.creation_timestamp.clone().unwrap_or(Time(Timestamp::UNIX_EPOCH));
+    let conditions = conditions::with_times(vec![claim, stalled], &[], generation, &turned);
+    let patch = json!({
+        "apiVersion": ChatRoom::api_version(&()),
+        "kind": ChatRoom::kind(&()),
+        "metadata": {"name": name, "uid": metadata.uid},
+        "status": {"observedGeneration": generation, "summary": "Invalid", "message": message, "conditions": conditions},
+    });
+    // As a bare object: the typed one cannot be read back.
+    let api = Api::<kube::api::DynamicObject>::namespaced_with(
+        context.client.clone(),
+        metadata.namespace.as_deref().unwrap_or_default(),
+        &kube::api::ApiResource::erase::<ChatRoom>(&()),
+    );
+    context.metrics.wrote("ChatRoom");
+    api.patch_status(&name, &PatchParams::apply(names::OPERATOR).force(), &Patch::Apply(patch))
+        .await
+        .map_err(|source| Error::write("status of ChatRoom", &name, source))?;
+    let event = events::event(EventType::Warning, conditions::INVALID_SPEC, "Read", &message);
+    let unreadable: StoredRoom = kube::core::DeserializeGuard(Err(invalid.clone()));
+    events::publish(&context.client, &unreadable, vec![event]).await;
+    Ok(Action::await_change())
+}
+
+/// When to try again after an error.
+pub fn after_error(room: &StoredRoom, error: &Error, context: &Context) -> Action {
+    let failures = context.failures.another(&key(room));
+    match error {
+        Error::Transient { .. } => Action::requeue(RETRY.delay(failures)),
+        Error::Bug(_) => Action::requeue(backoff::spread(AFTER_BUG)),
+    }
+}
+
+fn key(room: &StoredRoom) -> String {
+    format!("{}/{}", room.namespace().unwrap_or_default(), room.name_any())
+}

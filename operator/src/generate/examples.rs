@@ -1,0 +1,63 @@
+//! Example rooms.
+
+use serde_json::{Value, json};
+
+/// Name of the file, what it shows, the room.
+pub(super) fn rooms() -> Vec<(&'static str, &'static str, Value)> {
+    vec![
+        ("lounge", "A room with all defaults: one node, its log on a volume of its own.", lounge()),
+        ("team", "A room with settings: channels, history, limits, more threads, a port of its own.", team()),
+    ]
+}
+
+fn lounge() -> Value {
+    json!({
+        "apiVersion": "chatroom.dev/v1alpha1",
+        "kind": "ChatRoom",
+        "metadata": {"name": "lounge"},
+        "spec": {
+            "replicas": 1,
+            "mode": {"stateful": {}},
+            "chat": {
+                "motd": "Welcome to the lounge.",
+                "channels": [{"name": "#lounge", "topic": "Come in, sit down."}],
+            },
+        },
+    })
+}
+
+fn team() -> Value {
+    json!({
+        "apiVersion": "chatroom.dev/v1alpha1",
+        "kind": "ChatRoom",
+        "metadata": {"name": "team"},
+        "spec": {
+            "replicas": 1,
+            "mode": {"stateful": {"shards": 8, "storage": {"size": "2Gi", "retain": "Delete"}}},
+            "node": {
+                "workers": 2,
+                "resources": {
+                    "requests": {"cpu": "200m", "memory": "128Mi"},
+                    "limits": {"memory": "512Mi"},
+                },
+                "maxConnections": 5_000,
+                "resumeWindow": "15m",
+                "logFormat": "json",
+            },
+            "chat": {
+                "motd": "The team's room.\nBe kind.",
+                "channels": [
+                    {"name": "#general", "topic": "Everything"},
+                    {"name": "#incidents", "topic": "What is broken"},
+                ],
+                "history": {"maxAge": "30d", "maxMessages": 50_000},
+                "limits": {"nickLength": 20, "channelsPerUser": 50},
+            },
+            "listeners": {
+                "irc": {"port": 6667},
+                "web": {"port": 80, "allowedOrigins": ["https://chat.example.org"]},
+            },
+            "service": {"type": "NodePort"},
+        },
+    })
+}

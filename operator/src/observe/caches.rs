@@ -1,0 +1,170 @@
+//! The caches of a leader and the watches that fill them.
+
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount},
+    discovery::v1::EndpointSlice,
+    networking::v1::NetworkPolicy,
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::{DeserializeGuard, NamespaceResourceScope},
+    runtime::{
+        WatchStreamExt,
+        reflector::{self, ObjectRef, Store},
+        watcher,
+    },
+};
+
+use crate::{api::ChatRoom, names, nodes::Followers};
+
+/// A room as it was stored: one that cannot be understood must not hold up the others.
+pub type StoredRoom = DeserializeGuard<ChatRoom>;
+
+/// Everything that was seen of rooms.
+pub struct Caches {
+    pub rooms: Store<StoredRoom>,
+    pub service_accounts: Store<ServiceAccount>,
+    pub config_maps: Store<ConfigMap>,
+    pub services: Store<Service>,
+    pub network_policies: Store<NetworkPolicy>,
+    pub stateful_sets: Store<StatefulSet>,
+    pub pods: Store<Pod>,
+    pub claims: Store<PersistentVolumeClaim>,
+    pub endpoints: Store<EndpointSlice>,
+    pub followers: Arc<Followers>,
+}
+
+/// Rooms that something happened to. The caches are filled while it is polled.
+pub type Watches = BoxStream<'static, Result<ObjectRef<StoredRoom>, watcher::Error>>;
+
+impl Caches {
+    /// Watches rooms and all that carries their label, in one namespace or everywhere.
+    pub fn watch(client: &Client, namespace: Option<&str>, followers: Arc<Followers>) -> (Self, Watches) {
+        let scope = Scope { client, namespace };
+        let (rooms, room_changes) = {
+            let (reader, writer) = reflector::store();
+            let stream =
+                reflector::reflector(writer, watcher(scope.api::<StoredRoom>(), watcher::Config::default()))
+                    .default_backoff()
+                    .touched_objects()
+                    .map_ok(|room| ObjectRef::from_obj(&room));
+            (reader, stream.boxed())
+        };
+        let (service_accounts, service_account_changes) = scope.labelled(|_| ());
+        let (config_maps, config_map_changes) = scope.labelled(|_| ());
+        let (services, service_changes) = scope.labelled(|_| ());
+        let (network_policies, network_policy_changes) = scope.labelled(|_| ());
+        let (stateful_sets, stateful_set_changes) = scope.labelled(|_| ());
+        let (claims, claim_changes) = scope.labelled(|_| ());
+        let (endpoints, endpoint_changes) = scope.labelled(|_| ());
+        let (pods, pod_changes) = {
+            let followers = Arc::clone(&followers);
+            scope.labelled(move |event| followers.pod_changed(event))
+        };
+        let changes = futures::stream::select_all([
+            room_changes,
+            service_account_changes,
+            config_map_changes,
+            service_changes,
+            network_policy_changes,
+            stateful_set_changes,
+            claim_changes,
+            endpoint_changes,
+            pod_changes,
+        ])
+        .boxed();
+        let caches = Self {
+            rooms,
+            service_accounts,
+            config_maps,
+            services,
+            network_policies,
+            stateful_sets,
+            pods,
+            claims,
+            endpoints,
+            followers,
+        };
+        (caches, changes)
+    }
+
+    /// Returns once every cache has seen what there was at the start. A cache whose watch has ended counts as ready:
+    /// the leader is then on its way out.
+    pub async fn wait_until_ready(&self) {
+        let Self {
+            rooms,
+            service_accounts,
+            config_maps,
+            services,
+            network_policies,
+            stateful_sets,
+            pods,
+            claims,
+            endpoints,
+            followers: _,
+        } = self;
+        let _ = tokio::join!(
+            rooms.wait_until_ready(),
+            service_accounts.wait_until_ready(),
+            config_maps.wait_until_ready(),
+            services.wait_until_ready(),
+            network_policies.wait_until_ready(),
+            stateful_sets.wait_until_ready(),
+            pods.wait_until_ready(),
+            claims.wait_until_ready(),
+            endpoints.wait_until_ready(),
+        );
+    }
+}
+
+struct Scope<'a> {
+    client: &'a Client,
+    namespace: Option<&'a str>,
+}
+
+impl Scope<'_> {
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        match self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+
+    /// A cache of the objects with the room label, and the rooms whose objects change. Deletions count too.
+    fn labelled<K>(&self, on_event: impl Fn(&watcher::Event<K>) + Send + 'static) -> (Store<K>, Watches)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
+    {
+        let (reader, writer) = reflector::store();
+        let watch = watcher(self.api::<K>(), watcher::Config::default().labels(names::ROOM_LABEL))
+            // Nobody reads them, and they are half of an object's size.
+            .modify(|object| object.managed_fields_mut().clear());
+        let stream = reflector::reflector(writer, watch)
+            .default_backoff()
+            .inspect_ok(on_event)
+            .touched_objects()
+            .try_filter_map(|object| futures::future::ready(Ok(room_of(&object))));
+        (reader, boxed(stream))
+    }
+}
+
+fn boxed(
+    stream: impl Stream<Item = Result<ObjectRef<StoredRoom>, watcher::Error>> + Send + 'static,
+) -> Watches {
+    stream.boxed()
+}
+
+/// The room that an object's label names.
+pub fn room_of(object: &impl Resource) -> Option<ObjectRef<StoredRoom>> {
+    let namespace = object.meta().namespace.as_deref()?;
+    let room = object.meta().labels.as_ref()?.get(names::ROOM_LABEL)?;
+    Some(ObjectRef::new(room).within(namespace))
+}

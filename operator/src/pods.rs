@@ -1,0 +1,102 @@
+//! Reading a pod: is it ready, is it stuck, what does it wait for. Pure.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
+use kube::ResourceExt;
+
+/// Something that keeps a pod from running, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Kubernetes' word for it, such as ImagePullBackOff.
+    pub reason: String,
+    /// With the pod's name, the cause, and what to do where that is known.
+    pub message: String,
+    /// Whether it never passes by itself.
+    pub lasting: bool,
+}
+
+pub fn is_ready(pod: &Pod) -> bool {
+    condition(pod, "Ready").is_some_and(|condition| condition.status == "True")
+}
+
+/// Why a container of the pod does not run, if it will not for a while.
+pub fn stuck(pod: &Pod) -> Option<Trouble> {
+    let name = pod.name_any();
+    let image = |status: &ContainerStatus| {
+        pod.spec
+            .iter()
+            .flat_map(|spec| &spec.containers)
+            .find(|container| container.name == status.name)
+            .and_then(|container| container.image.clone())
+            .unwrap_or_default()
+    };
+    containers(pod).find_map(|status| {
+        let state = status.state.as_ref()?;
+        if let Some(waiting) = &state.waiting {
+            let reason = waiting.reason.as_deref()?;
+            let detail = waiting.message.as_deref().unwrap_or_default();
+            let (message, lasting) = match reason {
+                "ImagePullBackOff" | "ErrImagePull" | "RegistryUnavailable" | "ImageInspectError" => {
+                    (format!("pod {name} cannot get image {}: set spec.node.image to one that exists ({reason}: {detail})", image(status)), false)
+                }
+                "InvalidImageName" | "ErrImageNeverPull" => {
+                    (format!("pod {name} cannot get image {}: set spec.node.image to one that exists ({reason}: {detail})", image(status)), true)
+                }
+                "CrashLoopBackOff" => (crash(&name, status), false),
+                "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+                    (format!("pod {name} cannot start its container ({reason}: {detail})"), false)
+                }
+                _ => return None,
+            };
+            return Some(Trouble { reason: reason.into(), message, lasting });
+        }
+        let ended = state.terminated.as_ref()?;
+        (ended.exit_code != 0)
+            .then(|| Trouble { reason: "Crashed".into(), message: crash(&name, status), lasting: false })
+    })
+}
+
+/// What a pod that is not ready waits for.
+pub fn trouble(pod: &Pod) -> Option<Trouble> {
+    if let Some(stuck) = stuck(pod) {
+        return Some(stuck);
+    }
+    let name = pod.name_any();
+    let scheduled = condition(pod, "PodScheduled")?;
+    (scheduled.status == "False").then(|| Trouble {
+        reason: scheduled.reason.clone().unwrap_or_else(|| "Unschedulable".into()),
+        message: format!(
+            "pod {name} has no place on a Kubernetes node: {}",
+            scheduled.message.as_deref().unwrap_or("the scheduler gives no reason")
+        ),
+        lasting: false,
+    })
+}
+
+/// The last words of a container that keeps ending.
+fn crash(pod: &str, status: &ContainerStatus) -> String {
+    let last = status.state.as_ref().and_then(|state| state.terminated.as_ref());
+    let ended = last.or_else(|| status.last_state.as_ref().and_then(|state| state.terminated.as_ref()));
+    let Some(ended) = ended else {
+        return format!("pod {pod} keeps ending: see `kubectl logs {pod} --previous`");
+    };
+    let why = ended.reason.as_deref().unwrap_or("Error");
+    let words = ended.message.as_deref().map(last_line).unwrap_or_default();
+    let words = if words.is_empty() { String::new() } else { format!(": {words}") };
+    format!(
+        "pod {pod} ended with code {} ({why}){words}; see `kubectl logs {pod} --previous`",
+        ended.exit_code
+    )
+}
+
+fn last_line(text: &str) -> String {
+    let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
+    line.chars().take(300).collect()
+}
+
+fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten())
+}
+
+fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
+    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == type_)
+}

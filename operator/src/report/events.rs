@@ -1,0 +1,103 @@
+//! Events of a room: what was done, and what turned. A failed event never fails a reconcile.
+
+use kube::{
+    Client, Resource,
+    runtime::events::{Event, EventType, Recorder, Reporter},
+};
+
+use super::conditions::{self, find};
+use crate::{api::ChatRoomStatus, apply::Outcome, names, plan::Step};
+
+/// Longest note that the API server takes.
+const MAX_NOTE_CHARS: usize = 1_000;
+
+pub async fn publish(client: &Client, room: &impl Resource<DynamicType = ()>, events: Vec<Event>) {
+    if events.is_empty() {
+        return;
+    }
+    let reporter = Reporter { controller: names::OPERATOR.into(), instance: std::env::var("POD_NAME").ok() };
+    // A recorder of its own for each reconcile: one that lives longer counts events of one reason as one, with the
+    // words of the first.
+    let recorder = Recorder::new(client.clone(), reporter);
+    let reference = room.object_ref(&());
+    for event in events {
+        if let Err(error) = recorder.publish(&event, &reference).await {
+            tracing::warn!(%error, reason = event.reason, "an event could not be published");
+        }
+    }
+}
+
+/// Events for what was written.
+pub fn of_outcome(outcome: &Outcome) -> Vec<Event> {
+    let mut events = Vec::new();
+    if !outcome.written.is_empty() {
+        events.push(event(
+            EventType::Normal,
+            "Applied",
+            "Apply",
+            &format!("wrote {}", outcome.written.join(", ")),
+        ));
+    }
+    if let Some(step) = &outcome.stepped {
+        let (reason, action, note) = match step {
+            Step::DeleteStuckPod { target, because } => (
+                "DeletedStuckPod",
+                "DeletePod",
+                format!("deleted pod {} of an outdated spec: {because}", target.name),
+            ),
+            Step::GrowClaim { target, size } => (
+                "GrowingVolume",
+                "GrowClaim",
+                format!("asked for {size} for PersistentVolumeClaim {}", target.name),
+            ),
+            Step::ReplaceStatefulSet { target } => (
+                "ReplacingStatefulSet",
+                "DeleteStatefulSet",
+                format!(
+                    "deleted StatefulSet {} without its pods, to make it anew with larger claims",
+                    target.name
+                ),
+            ),
+        };
+        events.push(event(EventType::Normal, reason, action, &note));
+    }
+    events
+}
+
+/// Events for conditions that turned or changed their reason.
+pub fn of_status(old: Option<&ChatRoomStatus>, new: &ChatRoomStatus) -> Vec<Event> {
+    let old = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    new.conditions
+        .iter()
+        .filter(|condition| condition.type_ != conditions::RECONCILING)
+        .filter(|condition| {
+            find(old, &condition.type_)
+                .is_none_or(|old| old.status != condition.status || old.reason != condition.reason)
+        })
+        .map(|condition| {
+            let good = condition.type_ == conditions::READY
+                && (condition.status == "True" || PASSING.contains(&condition.reason.as_str()));
+            let type_ = if good { EventType::Normal } else { EventType::Warning };
+            event(type_, &condition.reason, "Observe", &condition.message)
+        })
+        .collect()
+}
+
+/// Reasons for not being ready that are part of a good start.
+const PASSING: [&str; 5] = [
+    conditions::CREATING,
+    conditions::STARTING,
+    conditions::STOPPING,
+    conditions::VOLUME_PENDING,
+    conditions::NODE_RECOVERING,
+];
+
+pub fn event(type_: EventType, reason: &str, action: &str, note: &str) -> Event {
+    Event {
+        type_,
+        reason: reason.into(),
+        note: Some(note.chars().take(MAX_NOTE_CHARS).collect()),
+        action: action.into(),
+        secondary: None,
+    }
+}

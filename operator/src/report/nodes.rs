@@ -1,0 +1,158 @@
+//! What the nodes of a room do, and what the first of them that does not serve waits for. Pure.
+
+use contract::status::{NodeState, NodeStatus};
+use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
+use kube::ResourceExt;
+
+use super::conditions;
+use crate::{
+    api::{MemberState, NodeRow},
+    names,
+    nodes::NodeView,
+    observe::Observed,
+    pods::{self, Trouble},
+};
+
+/// The nodes of a room.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Nodes {
+    pub rows: Vec<NodeRow>,
+    /// How many of them clients can join and talk on.
+    pub serving: i32,
+    /// What the first node that does not serve waits for.
+    pub trouble: Option<Trouble>,
+}
+
+pub fn look(room: &str, observed: &Observed) -> Nodes {
+    let mut nodes = Nodes::default();
+    for pod in &observed.pods {
+        let uid = pod.uid().unwrap_or_default();
+        let view = observed.nodes.get(&uid);
+        let trouble = not_serving(room, observed, pod, view);
+        nodes.rows.push(row(pod, view, trouble.as_ref()));
+        match trouble {
+            None => nodes.serving += 1,
+            Some(trouble) => {
+                nodes.trouble.get_or_insert(trouble);
+            }
+        }
+    }
+    if nodes.rows.is_empty() {
+        nodes.trouble = Some(no_pod(room, observed));
+    }
+    nodes
+}
+
+fn row(pod: &Pod, view: Option<&NodeView>, trouble: Option<&Trouble>) -> NodeRow {
+    let heard = heard(view);
+    NodeRow {
+        pod: pod.name_any(),
+        state: heard.map_or(MemberState::Unknown, |status| match status.state {
+            NodeState::Recovering => MemberState::Recovering,
+            NodeState::Serving => MemberState::Serving,
+            NodeState::ReadOnly => MemberState::ReadOnly,
+            NodeState::Draining => MemberState::Draining,
+        }),
+        member: heard.map(|status| status.member.clone()),
+        version: heard.map(|status| status.version.clone()),
+        connections: heard.map_or(0, |status| status.connections),
+        reason: trouble.map(|trouble| trouble.message.clone()).unwrap_or_default(),
+    }
+}
+
+/// What the node has said on a connection that still stands.
+pub fn heard(view: Option<&NodeView>) -> Option<&NodeStatus> {
+    match view {
+        Some(NodeView::Heard(status)) => Some(status),
+        _ => None,
+    }
+}
+
+/// Why clients cannot join and talk on the node; `None` if they can.
+fn not_serving(room: &str, observed: &Observed, pod: &Pod, view: Option<&NodeView>) -> Option<Trouble> {
+    let name = pod.name_any();
+    if pod.metadata.deletion_timestamp.is_some() {
+        return waiting(conditions::STOPPING, format!("pod {name} is being stopped"));
+    }
+    if let Some(trouble) = pods::trouble(pod) {
+        return Some(trouble);
+    }
+    if pod.status.as_ref().and_then(|status| status.phase.as_deref()) != Some("Running") {
+        return not_running(observed, &name);
+    }
+    match view {
+        Some(NodeView::Heard(status)) => match status.state {
+            NodeState::Serving => {}
+            NodeState::Recovering => {
+                return node(conditions::NODE_RECOVERING, &name, "reads its log", status);
+            }
+            NodeState::ReadOnly => {
+                return node(conditions::NODE_READ_ONLY, &name, "takes no messages", status);
+            }
+            NodeState::Draining => {
+                return node(conditions::NODE_DRAINING, &name, "moves its clients away", status);
+            }
+        },
+        Some(NodeView::Silent(why)) => {
+            return waiting(conditions::NODE_SILENT, format!("node {name} is silent: {why}"));
+        }
+        None => return waiting(conditions::NODE_SILENT, format!("node {name} was not asked yet")),
+    }
+    if !pods::is_ready(pod) {
+        return waiting(conditions::STARTING, format!("pod {name} has not passed its readiness probe yet"));
+    }
+    let service = names::client_service(room);
+    if !has_endpoint(observed, &service, pod) {
+        return waiting(
+            conditions::NO_ENDPOINT,
+            format!("Service {service} does not lead to pod {name} yet"),
+        );
+    }
+    None
+}
+
+fn not_running(observed: &Observed, pod: &str) -> Option<Trouble> {
+    let claim = format!("{}-{pod}", names::DATA_VOLUME);
+    let pending = observed.claims.iter().any(|found| {
+        found.name_any() == claim
+            && found.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending")
+    });
+    if pending {
+        return waiting(
+            conditions::VOLUME_PENDING,
+            format!("PersistentVolumeClaim {claim} has no volume yet: see `kubectl describe pvc {claim}`"),
+        );
+    }
+    waiting(conditions::STARTING, format!("pod {pod} is starting"))
+}
+
+fn no_pod(room: &str, observed: &Observed) -> Trouble {
+    let set = names::stateful_set(room);
+    let message = if observed.objects.stateful_set.is_some() {
+        format!("StatefulSet {set} has no pod yet: see `kubectl describe statefulset {set}`")
+    } else {
+        format!("StatefulSet {set} is being created")
+    };
+    Trouble { reason: conditions::CREATING.into(), message, lasting: false }
+}
+
+fn node(reason: &str, name: &str, does: &str, status: &NodeStatus) -> Option<Trouble> {
+    let why = if status.reason.is_empty() { String::new() } else { format!(": {}", status.reason) };
+    waiting(reason, format!("node {name} {does}{why}"))
+}
+
+fn waiting(reason: &str, message: String) -> Option<Trouble> {
+    Some(Trouble { reason: reason.into(), message, lasting: false })
+}
+
+fn has_endpoint(observed: &Observed, service: &str, pod: &Pod) -> bool {
+    let of_service = |slice: &&std::sync::Arc<EndpointSlice>| {
+        slice.labels().get(names::SERVICE_NAME_LABEL).map(String::as_str) == Some(service)
+    };
+    observed.endpoints.iter().filter(of_service).flat_map(|slice| slice.endpoints.iter().flatten()).any(
+        |endpoint| {
+            endpoint.target_ref.as_ref().and_then(|target| target.uid.as_ref()) == pod.metadata.uid.as_ref()
+                && endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false)
+        },
+    )
+}

@@ -1,0 +1,296 @@
+//! Second stage: spec and observation become a typed [`Room`], or the errors of its author. Pure.
+
+use contract::{
+    config::{self, ChatSettings, LogConfig, NodeConfig, TcpListener},
+    duration::Span,
+    ports,
+};
+use k8s_openapi::{
+    api::core::v1::ResourceRequirements,
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::OwnerReference, util::intstr::IntOrString},
+};
+use kube::Resource;
+
+use crate::{
+    api::{self, ChatRoom, DurationText},
+    observe::Observed,
+};
+
+/// What an operator is told when it is started, as far as rooms are concerned.
+#[derive(Clone, Debug, Default)]
+pub struct Defaults {
+    /// Image of rooms that name none.
+    pub node_image: Option<String>,
+    /// Namespace of the operator's own pods, which NetworkPolicies let in.
+    pub operator_namespace: Option<String>,
+}
+
+/// A ChatRoom whose every value was checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Room {
+    pub name: String,
+    pub namespace: String,
+    pub owner: OwnerReference,
+    pub generation: i64,
+    /// `spec.replicas`, where somebody wrote it.
+    pub wish: Option<i32>,
+    pub paused: bool,
+    pub image: String,
+    pub image_pull_policy: Option<&'static str>,
+    pub resources: ResourceRequirements,
+    /// The node's configuration file, still without the revision of its settings.
+    pub config: NodeConfig,
+    pub storage: Volume,
+    /// Port of the client Service for IRC.
+    pub irc_port: Option<u16>,
+    /// Port of the client Service for page and WebSocket.
+    pub web_port: Option<u16>,
+    pub service: api::Service,
+    pub operator_namespace: Option<String>,
+}
+
+/// The volume of each node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Volume {
+    pub size: Quantity,
+    pub class_name: Option<String>,
+    pub retain: api::Retain,
+}
+
+/// What the author of a spec has to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserError {
+    /// A value of the spec: where, and what to write instead.
+    Spec { field: &'static str, problem: String },
+    /// An object of that name exists and is not the room's.
+    NameTaken { object: String },
+}
+
+impl std::fmt::Display for UserError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Spec { field, problem } => write!(f, "{field}: {problem}"),
+            Self::NameTaken { object } => write!(
+                f,
+                "{object} exists and does not belong to this ChatRoom: delete it, or give the room another name"
+            ),
+        }
+    }
+}
+
+/// Longest `drainDeadline`: Kubernetes waits that long for a pod, and a Kubernetes node's drain with it.
+const MAX_DRAIN: Span = Span::from_secs(600);
+
+/// All errors at once, so that they can be mended in one go.
+pub fn validate(
+    chat_room: &ChatRoom,
+    observed: &Observed,
+    defaults: &Defaults,
+) -> Result<Room, Vec<UserError>> {
+    let mut errors = Errors(Vec::new());
+    errors.0.extend(observed.strangers.iter().map(|object| UserError::NameTaken { object: object.clone() }));
+
+    let api::ChatRoomSpec { replicas, mode, node, chat, listeners, service, paused } = &chat_room.spec;
+    let api::Mode::Stateful(api::Stateful { shards, storage }) = mode;
+
+    let image = node.image.clone().or_else(|| defaults.node_image.clone()).unwrap_or_else(|| {
+        errors.spec(
+            "spec.node.image",
+            "name an image: this operator was started without --default-node-image".into(),
+        );
+        String::new()
+    });
+    let name = chat_room.metadata.name.clone().unwrap_or_default();
+    let namespace = chat_room.metadata.namespace.clone().unwrap_or_default();
+    let config = NodeConfig {
+        network: name.clone(),
+        server_name: format!("{name}.{namespace}"),
+        revision: None,
+        data: "/data".into(),
+        workers: usize::from(node.workers),
+        log: LogConfig::Local { shards: *shards },
+        listeners: node_listeners(listeners),
+        limits: config::ConnectionLimits {
+            max_connections: node.max_connections,
+            max_connections_per_address: node.max_connections_per_address,
+            ..config::ConnectionLimits::default()
+        },
+        chat: settings(chat, &mut errors),
+        resume_window: errors.span("spec.node.resumeWindow", &node.resume_window),
+        drain_deadline: drain_deadline(&node.drain_deadline, &mut errors),
+        telemetry: config::Telemetry {
+            level: log_level(node.log_level),
+            format: log_format(node.log_format),
+        },
+    };
+    if !errors.0.is_empty() {
+        return Err(errors.0);
+    }
+    Ok(Room {
+        owner: OwnerReference {
+            block_owner_deletion: None,
+            ..chat_room.controller_owner_ref(&()).expect("an object that was read has a name and a uid")
+        },
+        name,
+        namespace,
+        generation: chat_room.metadata.generation.unwrap_or_default(),
+        wish: *replicas,
+        paused: *paused,
+        image,
+        image_pull_policy: node.image_pull_policy.map(pull_policy),
+        resources: ResourceRequirements {
+            claims: None,
+            requests: quantities(&node.resources.requests),
+            limits: quantities(&node.resources.limits),
+        },
+        config,
+        storage: Volume {
+            size: Quantity(storage.size.clone()),
+            class_name: storage.class_name.clone(),
+            retain: storage.retain,
+        },
+        irc_port: listeners.irc.enabled.then_some(listeners.irc.port),
+        web_port: listeners.web.enabled.then_some(listeners.web.port),
+        service: service.clone(),
+        operator_namespace: defaults.operator_namespace.clone(),
+    })
+}
+
+struct Errors(Vec<UserError>);
+
+impl Errors {
+    fn spec(&mut self, field: &'static str, problem: String) {
+        self.0.push(UserError::Spec { field, problem });
+    }
+
+    fn span(&mut self, field: &'static str, text: &DurationText) -> Span {
+        text.0.parse().unwrap_or_else(|problem| {
+            self.spec(field, problem);
+            Span::from_secs(0)
+        })
+    }
+}
+
+fn drain_deadline(text: &DurationText, errors: &mut Errors) -> Span {
+    let field = "spec.node.drainDeadline";
+    let span = errors.span(field, text);
+    if span > MAX_DRAIN {
+        errors.spec(field, format!("{span} is too long: write at most {MAX_DRAIN}"));
+    }
+    span
+}
+
+fn node_listeners(listeners: &api::Listeners) -> config::Listeners {
+    let any = |port| std::net::SocketAddr::from(([0, 0, 0, 0], port));
+    config::Listeners {
+        irc: listeners.irc.enabled.then(|| TcpListener { address: any(ports::IRC) }),
+        web: listeners.web.enabled.then(|| config::WebListener {
+            address: any(ports::WEB),
+            allowed_origins: listeners.web.allowed_origins.clone(),
+        }),
+        admin: any(ports::ADMIN),
+    }
+}
+
+fn settings(chat: &api::Chat, errors: &mut Errors) -> ChatSettings {
+    let api::Chat { motd, channels, history, limits } = chat;
+    let api::ChatLimits {
+        nick_length,
+        channels_per_user,
+        channel_length,
+        topic_length,
+        kick_length,
+        away_length,
+        key_length,
+        list_entries,
+    } = *limits;
+    check_channels(channels, channel_length, topic_length, errors);
+    ChatSettings {
+        motd: motd.clone(),
+        channels: channels
+            .iter()
+            .map(|api::Channel { name, topic }| config::DeclaredChannel {
+                name: name.clone(),
+                topic: topic.clone(),
+            })
+            .collect(),
+        history: config::HistorySettings {
+            max_age: errors.span("spec.chat.history.maxAge", &history.max_age),
+            max_messages: history.max_messages,
+        },
+        limits: config::ChatLimits {
+            nick_length,
+            channels_per_user,
+            channel_length,
+            topic_length,
+            kick_length,
+            away_length,
+            key_length,
+            list_entries,
+        },
+    }
+}
+
+fn check_channels(channels: &[api::Channel], name_bytes: u16, topic_bytes: u16, errors: &mut Errors) {
+    let field = "spec.chat.channels";
+    let mut seen = std::collections::BTreeMap::new();
+    for channel in channels {
+        let name = &channel.name;
+        if name.len() > usize::from(name_bytes) {
+            errors.spec(
+                field,
+                format!("{name} has {} bytes: shorten it, or raise limits.channelLength", name.len()),
+            );
+        }
+        if channel.topic.len() > usize::from(topic_bytes) {
+            errors.spec(
+                field,
+                format!(
+                    "the topic of {name} has {} bytes: shorten it, or raise limits.topicLength",
+                    channel.topic.len()
+                ),
+            );
+        }
+        if let Some(other) = seen.insert(name.to_ascii_lowercase(), name) {
+            errors.spec(
+                field,
+                format!("{other} and {name} are one channel, as case does not count: remove one"),
+            );
+        }
+    }
+}
+
+fn quantities(
+    map: &std::collections::BTreeMap<String, IntOrString>,
+) -> Option<std::collections::BTreeMap<String, Quantity>> {
+    let text = |value: &IntOrString| match value {
+        IntOrString::Int(number) => number.to_string(),
+        IntOrString::String(text) => text.clone(),
+    };
+    (!map.is_empty()).then(|| map.iter().map(|(key, value)| (key.clone(), Quantity(text(value)))).collect())
+}
+
+fn pull_policy(policy: api::ImagePullPolicy) -> &'static str {
+    match policy {
+        api::ImagePullPolicy::Always => "Always",
+        api::ImagePullPolicy::IfNotPresent => "IfNotPresent",
+        api::ImagePullPolicy::Never => "Never",
+    }
+}
+
+fn log_level(level: api::LogLevel) -> config::LogLevel {
+    match level {
+        api::LogLevel::Error => config::LogLevel::Error,
+        api::LogLevel::Warn => config::LogLevel::Warn,
+        api::LogLevel::Info => config::LogLevel::Info,
+        api::LogLevel::Debug => config::LogLevel::Debug,
+        api::LogLevel::Trace => config::LogLevel::Trace,
+    }
+}
+
+fn log_format(format: api::LogFormat) -> config::LogFormat {
+    match format {
+        api::LogFormat::Text => config::LogFormat::Text,
+        api::LogFormat::Json => config::LogFormat::Json,
+    }
+}

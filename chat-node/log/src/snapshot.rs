@@ -91,6 +91,13 @@ pub enum SnapshotError {
     NotNewer { shard: ShardId, given: Index, present: Index },
     #[error("shard {shard} ends at entry {last}; there cannot be a snapshot at {given}")]
     NotYet { shard: ShardId, given: Index, last: Index },
+    #[error(
+        "{file} is here, but the data directory has no identity: bring the file `identity` back, or start with an \
+         empty directory"
+    )]
+    Stranger { file: String },
+    #[error("too many snapshots wait to be stored: the disk is slower than they are made")]
+    Busy,
     #[error("the log has stopped")]
     Stopped,
 }
@@ -150,6 +157,14 @@ impl SnapshotStore {
         }
     }
 
+    /// Removes the snapshots newer than the one that is used: all of them are damaged, and the log makes up for them.
+    pub fn remove_newer(&self, shard: ShardId, used: Index) -> Result<(), SnapshotError> {
+        for index in self.indexes(shard)?.into_iter().filter(|index| *index > used) {
+            self.remove(&format::snapshot_name(shard, index))?;
+        }
+        Ok(())
+    }
+
     /// A chunk's bytes, checked.
     pub fn read_chunk(&self, shard: ShardId, chunk: &ChunkRef) -> Result<Vec<u8>, SnapshotError> {
         let file = format::chunk_name(shard, chunk);
@@ -158,6 +173,14 @@ impl SnapshotStore {
             return Err(SnapshotError::Damaged { file, what: "its bytes do not fit its checksum" });
         }
         Ok(bytes)
+    }
+
+    /// Refuses snapshots in a directory that has no identity and so should have none.
+    pub fn refuse_strangers(&self) -> Result<(), SnapshotError> {
+        match self.names()?.into_iter().find(|name| format::parse_snapshot_name(name).is_some()) {
+            None => Ok(()),
+            Some(file) => Err(SnapshotError::Stranger { file }),
+        }
     }
 
     /// Removes what an interrupted save left behind.

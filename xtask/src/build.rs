@@ -1,0 +1,67 @@
+//! What is built before anything can run: the development cluster's command, the static programs, their images.
+
+use std::{env, ffi::OsString, path::PathBuf};
+
+use anyhow::Result;
+
+use crate::step::{Step, heading, target_dir};
+
+/// Images run anywhere: one static program each.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// The `devcluster` command, built.
+pub(crate) fn devcluster() -> Result<PathBuf> {
+    heading("the development cluster's command");
+    Step::cargo().args(["build", "--quiet", "--package", "devcluster"]).run()?;
+    Ok(target_dir().join("debug/devcluster"))
+}
+
+/// The static programs `operator` and `chat-node`, built for release.
+pub(crate) struct Programs {
+    pub(crate) operator: PathBuf,
+    pub(crate) chat_node: PathBuf,
+}
+
+pub(crate) fn programs() -> Result<Programs> {
+    heading("operator and chat node, static, for release");
+    Step::cargo()
+        .args(["build", "--release", "--target", TARGET, "--package", "operator", "--package", "chat-node"])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .run()?;
+    let release = target_dir().join(TARGET).join("release");
+    Ok(Programs { operator: release.join("operator"), chat_node: release.join("chat-node") })
+}
+
+/// Names of the images as a cluster knows them.
+pub(crate) struct Images {
+    pub(crate) operator: String,
+    pub(crate) chat_node: String,
+}
+
+/// Builds the images and gives them to the development cluster.
+pub(crate) fn images(devcluster: &PathBuf, programs: &Programs) -> Result<Images> {
+    heading("images");
+    let image = |name: &str, binary: &PathBuf| -> Result<String> {
+        let binary = binary.as_os_str().to_owned();
+        let args = ["image", "--name", name, "--binary"].map(OsString::from).into_iter().chain([binary]);
+        let output = Step::new(devcluster).args(args).output()?;
+        let reference = output.lines().last().unwrap_or_default().trim().to_owned();
+        eprintln!("    {reference}");
+        Ok(reference)
+    };
+    Ok(Images {
+        operator: image("operator", &programs.operator)?,
+        chat_node: image("chat-node", &programs.chat_node)?,
+    })
+}
+
+/// PATH with the cluster's own kubectl and helm in front, and KUBECONFIG, as `devcluster env` prints them.
+pub(crate) fn environment(devcluster: &PathBuf) -> Result<Vec<(String, String)>> {
+    let text = Step::new(devcluster).args(["env"]).output()?;
+    let exports = text.lines().filter_map(|line| line.strip_prefix("export ")).filter_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        let value = value.trim_matches(['"', '\'']).replace("$PATH", &env::var("PATH").unwrap_or_default());
+        Some((name.to_owned(), value))
+    });
+    Ok(exports.collect())
+}

@@ -1,0 +1,83 @@
+//! `test`, `generate` and `numbers`.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::{
+    build,
+    step::{Step, heading},
+};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Without a cluster: formatting, lints, unit and integration tests.
+    #[arg(long, conflicts_with = "full")]
+    fast: bool,
+    /// The long ones too: more seeds of the simulation, the cluster's own test.
+    #[arg(long)]
+    full: bool,
+}
+
+pub(crate) fn test(options: &Options) -> Result<()> {
+    let start = Instant::now();
+    without_cluster(options.full)?;
+    if !options.fast {
+        in_a_cluster(options.full)?;
+    }
+    eprintln!("\nAll tests passed in {} s.", start.elapsed().as_secs());
+    Ok(())
+}
+
+fn without_cluster(full: bool) -> Result<()> {
+    heading("formatting");
+    Step::cargo().args(["fmt", "--all", "--check"]).run()?;
+    heading("lints");
+    Step::cargo()
+        .args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"])
+        .run()?;
+    heading("unit and integration tests");
+    let seeds = if full { "2000" } else { "200" };
+    Step::cargo().args(["test", "--workspace", "--quiet"]).env("SIMULATION_SEEDS", seeds).run()?;
+    heading("the page");
+    Step::new("node").args(["--test", "chat-node/web/tests/"]).run()?;
+    heading("generated files");
+    generate(true)
+}
+
+fn in_a_cluster(full: bool) -> Result<()> {
+    let devcluster = build::devcluster()?;
+    if full {
+        heading("the development cluster's own test");
+        Step::new(&devcluster).args(["self-test"]).run()?;
+    }
+    let programs = build::programs()?;
+    heading("the whole product in a cluster");
+    let tested = Step::cargo()
+        .args(["run", "--quiet", "--package", "e2e", "--"])
+        .args(["--operator"])
+        .args([&programs.operator])
+        .args(["--chat-node"])
+        .args([&programs.chat_node])
+        .run();
+    // Whatever the tests left must go, also when they failed.
+    let gone = Step::new(&devcluster).args(["down"]).run();
+    tested.and(gone)
+}
+
+pub(crate) fn generate(check: bool) -> Result<()> {
+    let operator = Step::cargo().args(["run", "--quiet", "--package", "operator", "--", "generate"]);
+    if check { operator.args(["--check"]).run() } else { operator.run() }
+}
+
+pub(crate) fn numbers() -> Result<()> {
+    let programs = build::programs()?;
+    Step::cargo()
+        .args(["run", "--quiet", "--package", "e2e", "--", "--numbers", "docs/numbers.md"])
+        .args(["--operator"])
+        .args([&programs.operator])
+        .args(["--chat-node"])
+        .args([&programs.chat_node])
+        .run()
+}

@@ -39,6 +39,10 @@ impl Worker {
             };
             self.came_back(shard, proposal, outcome);
         }
+        match shard {
+            ShardId::DIRECTORY => self.directory.end(),
+            ShardId(n) => self.channels[usize::from(n) - 1].end(),
+        }
     }
 
     fn came_back(&mut self, shard: ShardId, proposal: &Proposal, outcome: Outcome) {

@@ -17,16 +17,28 @@ pub(super) type Happening = (Option<UserId>, EventKind);
 impl ChannelShard {
     /// Calls `outcome` once per proposal, in order.
     pub fn apply(&mut self, entry: &Entry, mut outcome: impl FnMut(&Proposal, Outcome)) {
-        self.state.journal.begin(entry);
-        self.age_history();
+        self.begin(entry);
         for proposal in &entry.proposals {
-            let result = self.consider(proposal);
+            let result = self.apply_one(proposal);
             outcome(proposal, result);
         }
+        self.end();
+    }
+
+    /// Begins an entry, for who looks at the state between its proposals: [`Self::apply_one`] follows for each of
+    /// them in order, then [`Self::end`].
+    pub fn begin(&mut self, entry: &Entry) {
+        self.state.journal.begin(entry);
+        self.age_history();
+    }
+
+    /// Ends the entry that was begun.
+    pub fn end(&mut self) {
         self.drop_kept();
     }
 
-    fn consider(&mut self, proposal: &Proposal) -> Outcome {
+    /// The next proposal of the entry that was begun.
+    pub fn apply_one(&mut self, proposal: &Proposal) -> Outcome {
         if let Err(outcome) = self.state.journal.producers.admit(proposal.producer, proposal.dir_at) {
             return outcome;
         }
@@ -69,7 +81,7 @@ impl ChannelShard {
                 let user = origin.user;
                 let kind = match command {
                     ChannelCommand::Join { name, key, prefix, real_name } => {
-                        self.join(user, name, key.as_deref(), prefix, real_name)
+                        self.join((user, proposal.dir_at), name, key.as_deref(), prefix, real_name)
                     }
                     ChannelCommand::Part { channel, reason, prefix } => {
                         self.part(user, *channel, reason.as_deref(), prefix)

@@ -17,16 +17,28 @@ pub(super) type Happening = (Option<UserId>, EventKind);
 impl Directory {
     /// Calls `outcome` once per proposal, in order.
     pub fn apply(&mut self, entry: &Entry, mut outcome: impl FnMut(&Proposal, Outcome)) {
-        self.state.journal.begin(entry);
+        self.begin(entry);
         for proposal in &entry.proposals {
-            let result = self.consider(proposal);
+            let result = self.apply_one(proposal);
             outcome(proposal, result);
         }
+        self.end();
+    }
+
+    /// Begins an entry, for who looks at the state between its proposals: [`Self::apply_one`] follows for each of
+    /// them in order, then [`Self::end`].
+    pub fn begin(&mut self, entry: &Entry) {
+        self.state.journal.begin(entry);
+    }
+
+    /// Ends the entry that was begun.
+    pub fn end(&mut self) {
         let (now, window) = (self.state.journal.time_ms, self.state.journal.settings.resume_window_ms);
         while self.kept.pop_past(now, window).is_some() {}
     }
 
-    fn consider(&mut self, proposal: &Proposal) -> Outcome {
+    /// The next proposal of the entry that was begun.
+    pub fn apply_one(&mut self, proposal: &Proposal) -> Outcome {
         let happening = match &proposal.command {
             // The one proposal that has no place in a stream: it makes the stream.
             Command::Directory(DirectoryCommand::RegisterNode { member, nonce, level }) => {

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use crate::{
     event::{Event, EventKind},
     ids::Position,
+    snapshot::RestoreError,
 };
 
 /// Most events that a shard keeps for resumes, whatever the resume window says.
@@ -32,9 +33,33 @@ impl Kept {
         Self { blocks: VecDeque::new(), skipped: 0, len: 0, bytes: 0, oldest }
     }
 
+    /// From a snapshot: `events` are those from `oldest` to `newest`, without holes.
+    pub(crate) fn refill(
+        oldest: Position,
+        events: Vec<Arc<Event>>,
+        newest: Position,
+    ) -> Result<Self, RestoreError> {
+        let mut kept = Self::starting_at(oldest);
+        for event in events {
+            if event.position != kept.next() {
+                return Err(RestoreError::Contradiction("the kept events have a hole"));
+            }
+            kept.push(event);
+        }
+        if kept.next().0.checked_sub(1) != Some(newest.0) {
+            return Err(RestoreError::Contradiction("the kept events do not end at its position"));
+        }
+        Ok(kept)
+    }
+
+    /// Position of the next event.
+    fn next(&self) -> Position {
+        Position(self.oldest.0.saturating_add(self.len as u64))
+    }
+
     /// `event` has the position after the last one.
     pub(crate) fn push(&mut self, event: Arc<Event>) {
-        debug_assert_eq!(event.position.0, self.oldest.0 + self.len as u64, "positions have no holes");
+        debug_assert_eq!(event.position, self.next(), "positions have no holes");
         self.bytes += weight(&event);
         self.len += 1;
         match self.blocks.back_mut() {

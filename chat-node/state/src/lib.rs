@@ -16,4 +16,6 @@ pub mod kept;
 mod names;
 pub mod outcome;
 pub mod producers;
+pub mod replay;
 pub mod settings;
+pub mod snapshot;

@@ -58,6 +58,8 @@ pub struct Member {
     pub operator: bool,
     /// Where it joined.
     pub joined: Position,
+    /// The directory position that its join followed: its prefix then was of there.
+    pub joined_dir_at: Position,
 }
 
 impl Member {

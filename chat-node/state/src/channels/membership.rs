@@ -6,7 +6,7 @@ use crate::{
     channels::{Channel, ChannelShard, Member, conversation::ConversationKey},
     command::ChannelFlag,
     event::EventKind,
-    ids::{ChannelId, UserId, channel_shard},
+    ids::{ChannelId, Position, UserId, channel_shard},
     names::{cut, folded, is_channel},
     outcome::Refusal,
 };
@@ -14,7 +14,7 @@ use crate::{
 impl ChannelShard {
     pub(super) fn join(
         &mut self,
-        user: UserId,
+        (user, joined_dir_at): (UserId, Position),
         name: &str,
         key: Option<&str>,
         prefix: &Arc<str>,
@@ -43,7 +43,7 @@ impl ChannelShard {
         let joined = self.state.journal.next_position();
         let channel = self.channel_mut(id);
         // Only who makes a channel runs it: a declared one is run by the settings.
-        channel.members.insert(user, Member { voice: false, operator: created, joined });
+        channel.members.insert(user, Member { voice: false, operator: created, joined, joined_dir_at });
         channel.invited.remove(&user);
         let name = Arc::clone(&channel.name);
         self.state.present_mut(user).channels.insert(id);

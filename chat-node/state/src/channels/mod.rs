@@ -11,6 +11,7 @@ mod membership;
 mod messages;
 mod modes;
 mod sender;
+mod snapshot;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,6 +26,7 @@ pub use self::{
     copies::CopyMark,
     forget::{FORGOTTEN_KEPT, Forgotten},
     sender::{ID_WINDOW, SESSIONS_PER_USER},
+    snapshot::Snapshot,
 };
 use self::{conversation::ConversationKey, sender::Present};
 use crate::{

@@ -6,6 +6,7 @@
 mod apply;
 mod nodes;
 mod sessions;
+mod snapshot;
 mod users;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use self::snapshot::Snapshot;
 use crate::{
     command::{TokenHash, UserModes},
     event::Event,
@@ -66,7 +68,7 @@ pub struct User {
     /// Every shard that may know the user.
     pub reach: BTreeSet<ShardId>,
     pub opened_at_ms: u64,
-    /// Where nick, away or real name last changed.
+    /// Where nick, away or real name last changed; 0 if never.
     pub changed: Position,
 }
 

@@ -10,7 +10,7 @@ use crate::{
         users::{Claim, is_real_name},
     },
     event::EventKind,
-    ids::{Generation, Incarnation, SessionId, UserId, home_shard},
+    ids::{Generation, Incarnation, Position, SessionId, UserId, home_shard},
     names::{folded, is_prefix_part},
     outcome::Refusal,
 };
@@ -40,7 +40,7 @@ impl Directory {
             // Direct messages may reach it from the first moment.
             reach: BTreeSet::from([home_shard(user, open.shards)]),
             opened_at_ms,
-            changed: position,
+            changed: Position(0),
         };
         opened.render_prefix();
         let token = open.token.map(|hash| Token { hash, secure: open.secure });

@@ -1,0 +1,383 @@
+//! What a client missed: the events that its user would have been shown since the last ones it saw.
+//!
+//! Exact, from the events still kept:
+//! - channel events, direct messages with own echoes, TAGMSG, STATUSMSG: shown if the user was a member (of that rank)
+//!   at that position, found by walking back from the present;
+//! - changes of nick, away and real name: shown if the two shared a channel at that place of the merged order; QUIT
+//!   (`Freed`) if they did when a shard forgot the one who left;
+//! - gaps: told for a channel only if an event of *it* is gone, not because the window moved past a quiet client.
+//!
+//! Not known any more, and decided: the rank of a member who left meanwhile and whose rank did not change between is
+//! taken as none (of what it missed, STATUSMSG alone is affected); a QUIT whose forgetting is no longer kept is shown.
+//! Streams are merged by time under the log's order: nothing goes before the directory events it has seen, no `Freed`
+//! before the forgettings it names.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    iter::Peekable,
+    sync::Arc,
+};
+
+use crate::{
+    channels::{ChannelShard, Member},
+    command::{ModeChange, Target},
+    directory::Directory,
+    event::{Event, EventKind},
+    ids::{ChannelId, Position, ShardId, UserId},
+};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replay {
+    pub gaps: Vec<Gap>,
+    /// In the order in which they are to be shown.
+    pub events: Vec<Replayed>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replayed {
+    pub shard: ShardId,
+    pub event: Arc<Event>,
+}
+
+/// Something was missed that is no longer kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Gap {
+    /// In a channel that the user is in; `oldest` is the first position of its shard that is kept.
+    Channel { channel: ChannelId, oldest: Position },
+    /// Direct messages, invitations, or the user's own leaving of a channel.
+    Direct { shard: ShardId, oldest: Position },
+}
+
+/// What `user` missed after the positions in `seen`; a shard not named was never seen. Every machine was applied up to
+/// what `seen` names.
+pub fn replay<'a>(
+    user: UserId,
+    directory: &'a Directory,
+    shards: impl IntoIterator<Item = &'a ChannelShard>,
+    seen: &BTreeMap<ShardId, Position>,
+) -> Replay {
+    // Nothing of the directory is missed from before the user was opened.
+    let seen_of = |shard: ShardId| seen.get(&shard).copied().unwrap_or_default();
+    let directory_seen = seen_of(ShardId::DIRECTORY).max(Position(user.0));
+    let named = named_by(directory, directory_seen);
+    let mut gaps = BTreeSet::new();
+    let mut view =
+        View { user, shards: BTreeMap::new(), standing: BTreeMap::new(), leaving: BTreeSet::new() };
+    for shard in shards {
+        let after = seen_of(shard.shard());
+        find_gaps(user, directory, directory_seen, shard, after, &mut gaps);
+        view.walk_back(shard, after, &named);
+    }
+    let events = view.merge(directory, directory_seen);
+    Replay { gaps: gaps.into_iter().collect(), events }
+}
+
+/// The users whose directory events may have to be shown.
+fn named_by(directory: &Directory, after: Position) -> BTreeSet<UserId> {
+    directory.kept().after(after).filter_map(|event| subject(&event.kind)).collect()
+}
+
+/// Whose change others see.
+fn subject(kind: &EventKind) -> Option<UserId> {
+    match kind {
+        EventKind::NickChanged { user, .. }
+        | EventKind::AwayChanged { user, .. }
+        | EventKind::RealNameChanged { user, .. }
+        | EventKind::Freed { user, .. } => Some(*user),
+        _ => None,
+    }
+}
+
+fn find_gaps(
+    user: UserId,
+    directory: &Directory,
+    directory_seen: Position,
+    shard: &ChannelShard,
+    after: Position,
+    gaps: &mut BTreeSet<Gap>,
+) {
+    let oldest = shard.kept().oldest();
+    let directory_behind = directory_seen.0 + 1 < directory.kept().oldest().0;
+    if after.0 + 1 >= oldest.0 && !directory_behind {
+        return;
+    }
+    for id in shard.channels_of(user) {
+        let Some(channel) = shard.channel(id) else { continue };
+        let Some(own) = channel.member(user) else { continue };
+        let events_gone = shard.dropped_in(id).is_some_and(|gone| gone > after && gone >= own.joined);
+        let names_gone = directory_behind
+            && channel.members.iter().any(|(other, member)| {
+                let shown = directory_seen.max(own.joined_dir_at).max(member.joined_dir_at);
+                directory
+                    .user(*other)
+                    .is_some_and(|other| other.changed > shown && other.changed < directory.kept().oldest())
+            });
+        if events_gone || names_gone {
+            gaps.insert(Gap::Channel { channel: id, oldest });
+        }
+    }
+    if shard.dropped_for(user).is_some_and(|gone| gone > after) {
+        gaps.insert(Gap::Direct { shard: shard.shard(), oldest });
+    }
+}
+
+/// A user's place in a channel while the replay goes on.
+#[derive(Clone, Copy)]
+struct Standing(Member);
+
+impl Standing {
+    fn joined(operator: bool) -> Self {
+        Self(Member { voice: false, operator, joined: Position(0), joined_dir_at: Position(0) })
+    }
+}
+
+/// A membership that began or ended.
+struct Change {
+    position: Position,
+    is_in: bool,
+}
+
+struct ShardView<'a> {
+    shard: &'a ChannelShard,
+    after: Position,
+    /// Up to where the replay got.
+    cursor: Position,
+    /// Of the users who are named by the directory's events, in order.
+    changes: BTreeMap<(UserId, ChannelId), Vec<Change>>,
+}
+
+/// What the user sees at one place of the replay.
+struct View<'a> {
+    user: UserId,
+    shards: BTreeMap<ShardId, ShardView<'a>>,
+    standing: BTreeMap<ChannelId, Standing>,
+    /// Users that were forgotten in a shared channel, and whose QUIT is to come.
+    leaving: BTreeSet<UserId>,
+}
+
+/// Who came into a channel or left it by an event.
+fn membership_changes(event: &Event) -> Vec<(UserId, ChannelId, bool)> {
+    match (&event.kind, event.actor) {
+        (EventKind::Joined { channel, .. }, Some(actor)) => vec![(actor, *channel, true)],
+        (EventKind::Parted { channel, .. }, Some(actor)) => vec![(actor, *channel, false)],
+        (EventKind::Kicked { channel, target, .. }, _) => vec![(*target, *channel, false)],
+        (EventKind::Forgotten { user, channels }, _) => {
+            channels.iter().map(|channel| (*user, *channel, false)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+impl<'a> View<'a> {
+    /// From the present membership back to what it was after the event at `after`.
+    fn walk_back(&mut self, shard: &'a ChannelShard, after: Position, named: &BTreeSet<UserId>) {
+        for id in shard.channels_of(self.user) {
+            if let Some(member) = shard.channel(id).and_then(|channel| channel.member(self.user)) {
+                self.standing.insert(id, Standing(*member));
+            }
+        }
+        let mut changes: BTreeMap<(UserId, ChannelId), Vec<Change>> = BTreeMap::new();
+        for event in shard.kept().after(after).rev() {
+            for (who, channel, is_in) in membership_changes(event) {
+                if who == self.user {
+                    if is_in {
+                        self.standing.remove(&channel);
+                    } else {
+                        self.standing.insert(channel, Standing::joined(false));
+                    }
+                } else if named.contains(&who) {
+                    changes
+                        .entry((who, channel))
+                        .or_default()
+                        .push(Change { position: event.position, is_in });
+                }
+            }
+            self.turn_modes(event, true);
+        }
+        for list in changes.values_mut() {
+            list.reverse();
+        }
+        let cursor = Position(after.0.max(shard.kept().oldest().0.saturating_sub(1)));
+        self.shards.insert(shard.shard(), ShardView { shard, after, cursor, changes });
+    }
+
+    /// Own rank over a mode change: forwards, or back.
+    fn turn_modes(&mut self, event: &Event, back: bool) {
+        let EventKind::ModeChanged { channel, changes, .. } = &event.kind else { return };
+        let Some(standing) = self.standing.get_mut(channel) else { return };
+        let own = changes.iter().filter_map(|change| match change {
+            ModeChange::Member { prefix, user, set, .. } if *user == self.user => Some((*prefix, *set)),
+            _ => None,
+        });
+        if back {
+            let mut own: Vec<_> = own.collect();
+            own.reverse();
+            for (prefix, set) in own {
+                standing.0.set(prefix, !set);
+            }
+        } else {
+            for (prefix, set) in own {
+                standing.0.set(prefix, set);
+            }
+        }
+    }
+
+    fn merge(mut self, directory: &'a Directory, directory_seen: Position) -> Vec<Replayed> {
+        let mut shown = Vec::new();
+        let mut directory_events = directory.kept().after(directory_seen).peekable();
+        let mut streams: Vec<(ShardId, Peekable<_>)> = self
+            .shards
+            .values()
+            .map(|view| (view.shard.shard(), view.shard.kept().after(view.after).peekable()))
+            .collect();
+        loop {
+            let directory_at = directory_events.peek().map_or(Position(u64::MAX), |event| event.position);
+            let heads = streams.iter_mut().enumerate().filter_map(|(n, (shard, events))| {
+                let event = events.peek()?;
+                // What it has seen of the directory goes first.
+                let waits = event.dir_at >= directory_at;
+                Some(((waits, event.time_ms, *shard), Some(n)))
+            });
+            let directory_head = directory_events
+                .peek()
+                .map(|event| ((self.waits_for_shards(event), event.time_ms, ShardId::DIRECTORY), None));
+            // When everything waits for something, the oldest goes.
+            let Some((_, next)) = heads.chain(directory_head).min_by_key(|(order, _)| *order) else {
+                return shown;
+            };
+            let (shard, event) = match next {
+                Some(n) => (streams[n].0, streams[n].1.next()),
+                None => (ShardId::DIRECTORY, directory_events.next()),
+            };
+            let event = event.expect("it was peeked at");
+            let visible =
+                if shard.is_directory() { self.shows_directory(event) } else { self.shows(shard, event) };
+            if visible {
+                shown.push(Replayed { shard, event: Arc::clone(event) });
+            }
+        }
+    }
+
+    fn waits_for_shards(&self, event: &Event) -> bool {
+        let EventKind::Freed { forgotten, .. } = &event.kind else { return false };
+        forgotten.iter().any(|(shard, at)| {
+            self.shards
+                .get(shard)
+                .is_some_and(|view| view.cursor < *at && view.cursor < view.shard.position())
+        })
+    }
+
+    /// Takes the next event of a channel shard, and says whether the user is shown it.
+    fn shows(&mut self, shard: ShardId, event: &Event) -> bool {
+        if let Some(view) = self.shards.get_mut(&shard) {
+            view.cursor = event.position;
+        }
+        let own = event.actor == Some(self.user);
+        match &event.kind {
+            EventKind::Joined { channel, created, .. } => {
+                if own {
+                    self.standing.insert(*channel, Standing::joined(*created));
+                }
+                self.standing.contains_key(channel)
+            }
+            EventKind::Parted { channel, .. } => {
+                let was_in = self.standing.contains_key(channel);
+                if own {
+                    self.standing.remove(channel);
+                }
+                was_in
+            }
+            EventKind::Kicked { channel, target, .. } => {
+                let was_in = self.standing.contains_key(channel);
+                if *target == self.user {
+                    self.standing.remove(channel);
+                }
+                was_in
+            }
+            EventKind::TopicChanged { channel, .. } => self.standing.contains_key(channel),
+            EventKind::ModeChanged { channel, .. } => {
+                self.turn_modes(event, false);
+                self.standing.contains_key(channel)
+            }
+            EventKind::Invited { channel, target, .. } => {
+                *target == self.user || self.standing.contains_key(channel)
+            }
+            EventKind::Message { target: Target::Channel { channel, at_least }, .. } => {
+                own || self.standing.get(channel).is_some_and(|standing| standing.0.is_at_least(*at_least))
+            }
+            EventKind::Message { target: Target::User { user }, .. } => own || *user == self.user,
+            EventKind::Settings { topics, .. } => {
+                topics.iter().any(|(channel, _)| self.standing.contains_key(channel))
+            }
+            EventKind::Forgotten { user, channels } => {
+                if channels.iter().any(|channel| self.standing.contains_key(channel)) {
+                    self.leaving.insert(*user);
+                }
+                false
+            }
+            _ => false,
+        }
+    }
+
+    fn shows_directory(&mut self, event: &Event) -> bool {
+        match &event.kind {
+            EventKind::UserModesChanged { user, .. } => *user == self.user,
+            EventKind::Freed { user, forgotten, .. } => {
+                self.leaving.remove(user)
+                    || forgotten.iter().any(|(shard, at)| self.shared_before_replay(*user, *shard, *at))
+            }
+            kind => subject(kind).is_some_and(|other| other == self.user || self.shares_channel(other)),
+        }
+    }
+
+    fn shares_channel(&self, other: UserId) -> bool {
+        self.standing.keys().any(|channel| {
+            self.shards.get(&channel.shard).is_some_and(|view| view.was_member(other, *channel))
+        })
+    }
+
+    /// Whether the two shared a channel when `other` was forgotten, if that was before the replay begins.
+    fn shared_before_replay(&self, other: UserId, shard: ShardId, at: Position) -> bool {
+        let Some(view) = self.shards.get(&shard) else { return false };
+        if at > view.after {
+            // It was replayed.
+            return false;
+        }
+        match view.shard.kept().get(at).map(|event| &event.kind) {
+            Some(EventKind::Forgotten { user, channels }) if *user == other => {
+                channels.iter().any(|channel| self.was_in(view.shard, *channel, at))
+            }
+            // The position is a later one than that of the forgetting.
+            Some(_) => false,
+            None => true,
+        }
+    }
+
+    /// Own membership at a position before the replay.
+    fn was_in(&self, shard: &ChannelShard, channel: ChannelId, at: Position) -> bool {
+        let next_change = shard
+            .kept()
+            .after(at)
+            .flat_map(|event| membership_changes(event))
+            .find(|(who, changed, _)| *who == self.user && *changed == channel);
+        match next_change {
+            Some((_, _, is_in)) => !is_in,
+            None => shard.channel(channel).is_some_and(|channel| channel.member(self.user).is_some()),
+        }
+    }
+}
+
+impl ShardView<'_> {
+    /// Membership of another user where the replay got to.
+    fn was_member(&self, user: UserId, channel: ChannelId) -> bool {
+        let changes = self.changes.get(&(user, channel)).map_or(&[][..], Vec::as_slice);
+        let next = changes.partition_point(|change| change.position <= self.cursor);
+        if let Some(last) = next.checked_sub(1).and_then(|last| changes.get(last)) {
+            return last.is_in;
+        }
+        match changes.get(next) {
+            Some(change) => !change.is_in,
+            None => self.shard.channel(channel).is_some_and(|channel| channel.member(user).is_some()),
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! What is built before anything can run: the development cluster's command, the static programs, their images.
 
-use std::{env, ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf};
 
 use anyhow::Result;
 
@@ -55,13 +55,10 @@ pub(crate) fn images(devcluster: &PathBuf, programs: &Programs) -> Result<Images
     })
 }
 
-/// PATH with the cluster's own kubectl and helm in front, and KUBECONFIG, as `devcluster env` prints them.
+/// KUBECONFIG, and PATH with the cluster's own kubectl and helm in front, as `devcluster env` sets them.
 pub(crate) fn environment(devcluster: &PathBuf) -> Result<Vec<(String, String)>> {
-    let text = Step::new(devcluster).args(["env"]).output()?;
-    let exports = text.lines().filter_map(|line| line.strip_prefix("export ")).filter_map(|line| {
-        let (name, value) = line.split_once('=')?;
-        let value = value.trim_matches(['"', '\'']).replace("$PATH", &env::var("PATH").unwrap_or_default());
-        Some((name.to_owned(), value))
-    });
-    Ok(exports.collect())
+    let script = r#"eval "$("$0" env)" && printf '%s\n%s\n' "$KUBECONFIG" "$PATH""#;
+    let text = Step::new("sh").args(["-c", script]).args([devcluster]).output()?;
+    let names = ["KUBECONFIG", "PATH"].map(str::to_owned);
+    Ok(names.into_iter().zip(text.lines().map(str::to_owned)).collect())
 }

@@ -1,19 +1,20 @@
 //! Resuming: a session on a new connection, everything it missed, nothing twice.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use chat_protocol::{LineWriter, Source};
 use chat_state::{
     command::Target,
     event::{Event, EventKind},
     ids::{ChannelId, Generation, Position, SessionId, ShardId, UserId},
+    replay::{Gap, Replayed, replay},
 };
 
 use crate::{
     commands::Known,
     connection::{ConnectionId, Identity, Phase},
     label::LabelTag,
-    lines::{Personal, body_then, msgid},
+    lines::{Body, Personal, body_then, msgid},
     worker::Worker,
 };
 
@@ -106,23 +107,19 @@ impl Worker {
         self.hand_out(id, &token);
         self.connection_mut(id).token_unconfirmed = true;
         self.ping(id);
-        let missed = self.missed(identity, &seen);
-        for (target, oldest) in &missed.gaps {
-            self.say(id, |server, out| {
-                LineWriter::begin(out)
-                    .command(Source::Server(server), "RESUME")
-                    .param("GAP")
-                    .param(target)
-                    .param(oldest)
-                    .finish();
-            });
-        }
+        let seen = seen.into_iter().fold(BTreeMap::new(), |mut seen, (shard, position)| {
+            let highest: &mut Position = seen.entry(shard).or_default();
+            *highest = position.max(*highest);
+            seen
+        });
+        let missed = replay(identity.user, &self.directory, &self.channels, &seen);
+        let anew = self.tell_gaps(id, &missed.gaps);
         self.batch(id, true);
-        for (shard, event) in &missed.events {
+        for Replayed { shard, event } in &missed.events {
             self.replay_event(id, identity, *shard, event);
         }
         self.batch(id, false);
-        for known in missed.anew {
+        for known in anew {
             self.show_anew(id, identity, &known);
         }
         self.runnable.push(id);
@@ -139,61 +136,33 @@ impl Worker {
         });
     }
 
-    /// What the session has not seen: the directory's events before the events that were proposed after them.
-    fn missed(&self, identity: Identity, seen: &[(ShardId, Position)]) -> Missed {
-        let after = |shard: ShardId| {
-            seen.iter().filter(|(named, _)| *named == shard).map(|(_, at)| *at).max().unwrap_or_default()
-        };
-        let mut missed = Missed::default();
-        let mut streams: Vec<(ShardId, VecDeque<Arc<Event>>)> = Vec::new();
-        for shard in &self.channels {
-            let number = shard.shard();
-            match shard.resume(identity.user, after(number)) {
-                Ok(events) => streams.push((number, events.into())),
-                Err(oldest) => {
-                    let oldest = msgid(number, shard.lineage(), oldest).to_string();
-                    for channel in
-                        shard.channels_of(identity.user).filter_map(|channel| shard.channel(channel))
-                    {
-                        missed.gaps.push((channel.name.to_string(), oldest.clone()));
-                        missed.anew.push(Known::of(channel));
-                    }
+    /// Says what can no longer be told. Gives the channels that are to be shown as they are now.
+    fn tell_gaps(&mut self, id: ConnectionId, gaps: &[Gap]) -> Vec<Known> {
+        let mut anew = Vec::new();
+        for gap in gaps {
+            let (target, shard, oldest) = match gap {
+                Gap::Channel { channel, oldest } => {
+                    let Some(known) = self.shard(channel.shard).channel(*channel).map(Known::of) else {
+                        continue;
+                    };
+                    let name = known.name.to_string();
+                    anew.push(known);
+                    (name, channel.shard, oldest)
                 }
-            }
-        }
-        let mut directory: VecDeque<Arc<Event>> = self.directory_events(identity, after(ShardId::DIRECTORY));
-        for (shard, events) in streams {
-            for event in events {
-                while directory.front().is_some_and(|first| first.position <= event.dir_at) {
-                    missed.events.extend(directory.pop_front().map(|first| (ShardId::DIRECTORY, first)));
-                }
-                missed.events.push((shard, event));
-            }
-        }
-        missed.events.extend(directory.into_iter().map(|event| (ShardId::DIRECTORY, event)));
-        missed
-    }
-
-    /// The directory's events after a position that this user may see: its own, and those of who it shares, or
-    /// lately shared, a channel with.
-    fn directory_events(&self, identity: Identity, after: Position) -> VecDeque<Arc<Event>> {
-        let Ok(events) = self.directory.events_since(after) else { return VecDeque::new() };
-        let concerns = |event: &Event| {
-            let user = match &event.kind {
-                EventKind::NickChanged { user, .. }
-                | EventKind::AwayChanged { user, .. }
-                | EventKind::RealNameChanged { user, .. } => *user,
-                EventKind::Freed { user, .. } => {
-                    return self
-                        .channels
-                        .iter()
-                        .any(|shard| shard.shared_before_forget(identity.user, *user));
-                }
-                _ => return false,
+                // Direct messages: what is gone is the client's own.
+                Gap::Direct { shard, oldest } => (self.client_name(id), *shard, oldest),
             };
-            user == identity.user || self.channels.iter().any(|shard| shard.share(identity.user, user))
-        };
-        events.filter(|event| concerns(event)).cloned().collect()
+            let oldest = msgid(shard, self.lineage(shard), *oldest).to_string();
+            self.say(id, |server, out| {
+                LineWriter::begin(out)
+                    .command(Source::Server(server), "RESUME")
+                    .param("GAP")
+                    .param(&target)
+                    .param(&oldest)
+                    .finish();
+            });
+        }
+        anew
     }
 
     fn replay_event(&mut self, id: ConnectionId, identity: Identity, shard: ShardId, event: &Event) {
@@ -203,11 +172,51 @@ impl Worker {
             EventKind::Message { message, .. } => message.to_nick.clone(),
             _ => String::new(),
         };
+        if let EventKind::Settings { topics, .. } = &event.kind {
+            self.replay_topics(id, identity, shard, event, topics);
+            return;
+        }
         let Some(body) = body_then(event, &target) else { return };
         let own_message = match &event.kind {
             EventKind::Message { session, message, .. } if *session == identity.session => message.id,
             _ => None,
         };
+        self.send_replayed(id, shard, event, &body, own_message);
+    }
+
+    /// Topics that the settings changed.
+    fn replay_topics(
+        &mut self,
+        id: ConnectionId,
+        identity: Identity,
+        shard: ShardId,
+        event: &Event,
+        topics: &[(ChannelId, String)],
+    ) {
+        let server = self.config.server_name.clone();
+        for (channel, topic) in topics {
+            let Some(channel) = self.shard(shard).channel(*channel) else { continue };
+            if channel.member(identity.user).is_some() {
+                let name = Arc::clone(&channel.name);
+                self.send_replayed(
+                    id,
+                    shard,
+                    event,
+                    &Body::Topic { prefix: &server, name: &name, topic },
+                    None,
+                );
+            }
+        }
+    }
+
+    fn send_replayed(
+        &mut self,
+        id: ConnectionId,
+        shard: ShardId,
+        event: &Event,
+        body: &Body<'_>,
+        own_message: Option<u64>,
+    ) {
         let meta = self.meta(shard, event);
         let connection = self.connection(id);
         if body.needs().is_some_and(|capability| !connection.has(capability)) {
@@ -247,15 +256,6 @@ impl Worker {
             ShardId(_) => self.shard(shard).position(),
         }
     }
-}
-
-/// What a resuming session is to be told.
-#[derive(Default)]
-struct Missed {
-    gaps: Vec<(String, String)>,
-    events: Vec<(ShardId, Arc<Event>)>,
-    /// Channels to be shown as they are now.
-    anew: Vec<Known>,
 }
 
 impl Worker {

@@ -1,10 +1,12 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
+
+use crate::names;
 
 /// Kubernetes operator for ChatRoom resources.
 #[derive(Debug, Parser)]
@@ -36,6 +38,9 @@ pub struct RunOptions {
     /// Namespace of the operator itself: its Lease is there, and NetworkPolicies let its pods in.
     #[arg(long, env = "POD_NAMESPACE", default_value = "chatroom-system")]
     pub namespace: String,
+    /// Name of the Lease; operators with the same one take turns, those that watch different namespaces need different ones.
+    #[arg(long, env = "LEASE", default_value = names::OPERATOR)]
+    pub lease: String,
     /// Name of this operator among its replicas.
     #[arg(long, env = "POD_NAME", default_value = "chatroom-operator-outside")]
     pub identity: String,
@@ -81,7 +86,10 @@ fn start(options: RunOptions) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&options.log).with_context(|| {
         format!("--log {:?} is not a filter: write info, or operator=debug,kube=warn", options.log)
     })?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match options.log_format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().init(),

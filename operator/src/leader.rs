@@ -19,6 +19,7 @@ const RETRY: Backoff = Backoff { first: Duration::from_secs(1), last: Duration::
 pub struct Candidate {
     client: Client,
     namespace: String,
+    lease: String,
     identity: String,
 }
 
@@ -27,14 +28,19 @@ pub struct Term(LeaseManager);
 
 impl Candidate {
     /// With a client that fails fast: with kube's own retries a request about the Lease outlives the Lease.
-    pub fn new(config: &Config, namespace: &str, identity: &str) -> anyhow::Result<Self> {
+    pub fn new(config: &Config, namespace: &str, lease: &str, identity: &str) -> anyhow::Result<Self> {
         let mut config = config.clone();
         config.default_retry = false;
         config.connect_timeout = Some(REQUEST_WITHIN);
         config.read_timeout = Some(REQUEST_WITHIN);
         config.write_timeout = Some(REQUEST_WITHIN);
         config.reset_reader_on_write = true;
-        Ok(Self { client: Client::try_from(config)?, namespace: namespace.into(), identity: identity.into() })
+        Ok(Self {
+            client: Client::try_from(config)?,
+            namespace: namespace.into(),
+            lease: lease.into(),
+            identity: identity.into(),
+        })
     }
 
     /// Waits for leadership.
@@ -54,7 +60,7 @@ impl Candidate {
 
     async fn try_campaign(&self) -> kube_lease_manager::Result<Term> {
         // Made anew each time: one that has led does not tell again that it leads.
-        let manager = LeaseManagerBuilder::new(self.client.clone(), names::OPERATOR)
+        let manager = LeaseManagerBuilder::new(self.client.clone(), &self.lease)
             .with_namespace(&self.namespace)
             .with_identity(&self.identity)
             .with_field_manager(format!("{}-lease", names::OPERATOR))
@@ -67,7 +73,7 @@ impl Candidate {
     }
 
     pub fn lease(&self) -> String {
-        format!("{}/{}", self.namespace, names::OPERATOR)
+        format!("{}/{}", self.namespace, self.lease)
     }
 }
 

@@ -59,7 +59,7 @@ async fn operate(options: RunOptions, health: &Health, metrics: Metrics) -> anyh
         .await
         .context("no way to a Kubernetes API server: set KUBECONFIG, or run in a pod")?;
     let client = Client::try_from(config.clone())?;
-    let candidate = Candidate::new(&config, &options.namespace, &options.identity)?;
+    let candidate = Candidate::new(&config, &options.namespace, &options.lease, &options.identity)?;
     tokio::select! {
         () = &mut told_to_end => return Ok(()),
         () = wait_for_crd(&client, options.watch_namespace.as_deref(), health) => {}
@@ -144,7 +144,7 @@ where
         // It was deleted after something of it changed.
         Err(controller::Error::ObjectNotFound(_)) => {}
         Err(controller::Error::ReconcilerFailed(error, room)) => {
-            tracing::warn!(%room, %error, "will try again")
+            tracing::warn!(%room, %error, "will try again");
         }
         Err(error) => tracing::warn!(%error, "a watch failed and is begun anew"),
     }

@@ -1,7 +1,8 @@
 //! `ChatRoom.spec`: the top level, the mode and its storage.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceColumnDefinition, CustomResourceDefinition, ValidationRule,
+    CustomResourceColumnDefinition, CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+    ValidationRule,
 };
 use kube::{CustomResource, CustomResourceExt};
 use schemars::JsonSchema;
@@ -126,14 +127,17 @@ pub enum Retain {
     Delete,
 }
 
-/// Rules that need more than one field: name of the room, and growth of storage against what the volumes have.
-const ROOT_RULES: &[(&str, &str)] = &[
+/// Rules that need more than one field, with the field they speak of: name of the room, and growth of storage against
+/// what the volumes have.
+const ROOT_RULES: &[(Option<&str>, &str, &str)] = &[
     (
+        None,
         "self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
         "a room's name becomes part of the names of Services and pods: at most 40 of a-z, 0-9 and '-', \
          beginning with a letter and not ending with '-'",
     ),
     (
+        Some(".spec.mode.stateful.storage.size"),
         "!has(self.spec.mode.stateful) || !has(oldSelf.spec.mode.stateful) \
          || !isQuantity(self.spec.mode.stateful.storage.size) \
          || quantity(self.spec.mode.stateful.storage.size).compareTo(\
@@ -167,8 +171,25 @@ pub fn custom_resource_definition() -> CustomResourceDefinition {
             .and_then(|schema| schema.open_api_v3_schema.as_mut())
             .expect("a derived resource has a schema");
         root.x_kubernetes_validations = Some(root_rules());
+        tidy(root);
     }
     crd
+}
+
+/// Takes out what Rust says and Kubernetes does not need: names of integer types (their bounds stay), and null as a
+/// value of what may be left out, which the API server removes by itself.
+fn tidy(schema: &mut JSONSchemaProps) {
+    if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
+        schema.format = None;
+    }
+    schema.nullable = None;
+    if let Some(values) = &mut schema.enum_ {
+        values.retain(|value| !value.0.is_null());
+    }
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(tidy);
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        tidy(items);
+    }
 }
 
 fn columns() -> Vec<CustomResourceColumnDefinition> {
@@ -186,7 +207,8 @@ fn columns() -> Vec<CustomResourceColumnDefinition> {
 }
 
 fn root_rules() -> Vec<ValidationRule> {
-    let rule = |(rule, message): &(&str, &str)| ValidationRule {
+    let rule = |(field, rule, message): &(Option<&str>, &str, &str)| ValidationRule {
+        field_path: field.map(Into::into),
         rule: (*rule).into(),
         message: Some((*message).into()),
         ..ValidationRule::default()

@@ -3,6 +3,7 @@
 mod examples;
 mod install;
 mod rbac;
+mod values_schema;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -49,6 +50,7 @@ pub fn files() -> anyhow::Result<BTreeMap<PathBuf, String>> {
         ("manifests/install.yaml".into(), documents(&install::objects(&crd)?)?),
         ("manifests/install-namespaced.yaml".into(), documents(&install::namespaced_objects(&crd)?)?),
         ("charts/chatroom-operator-crds/templates/chatrooms.yaml".into(), document(&kept)?),
+        ("charts/chatroom/values.schema.json".into(), values_schema::text()?),
         ("charts/chatroom-operator/files/room-rules.yaml".into(), document(&rbac::room_rules())?),
         ("charts/chatroom-operator/files/own-rules.yaml".into(), document(&rbac::own_rules())?),
     ]);

@@ -25,9 +25,10 @@ const MANIFESTS: [&str; 4] = [
 const IMAGES: [&str; 4] = ["pause", "coredns", "local-path-provisioner", "metrics-server"];
 
 /// The applets that shell scripts in tests and helper pods use.
-const APPLETS: [&str; 26] = [
-    "cat", "cp", "date", "dd", "df", "echo", "env", "grep", "head", "hostname", "id", "ip", "ls", "mkdir",
-    "nc", "nslookup", "ping", "ps", "rm", "sed", "sh", "sleep", "test", "touch", "wc", "wget",
+const APPLETS: [&str; 28] = [
+    "cat", "cp", "date", "dd", "df", "echo", "env", "grep", "head", "hostname", "httpd", "id", "ip", "ls",
+    "mkdir", "nc", "nslookup", "ping", "ps", "rm", "sed", "sh", "sleep", "test", "timeout", "touch", "wc",
+    "wget",
 ];
 
 /// The add-ons' images by their names, the pause image among them.
@@ -51,7 +52,7 @@ pub(crate) fn ensure_images(programs: &Programs) -> Result<Images> {
 }
 
 /// A shell for helper pods and tests.
-fn busybox_image() -> Result<Image> {
+pub(crate) fn busybox_image() -> Result<Image> {
     let binary = find_program("busybox").context("busybox is not in PATH")?;
     let links = APPLETS.iter().map(|applet| (format!("bin/{applet}"), "/busybox".to_owned()));
     let spec = ImageSpec {

@@ -38,8 +38,9 @@ impl Cgroups {
                 _ => false,
             };
         }
-        // With both, the controllers are in version 1 and the other only tracks services.
+        // With both, the controllers are in version 1, but runc makes groups in the other too.
         if !version1.is_empty() {
+            version1.append(&mut version2);
             return Ok(Self { hierarchies: version1.into_iter().collect(), unified: false });
         }
         match version2.into_iter().next() {
@@ -217,14 +218,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn version_1_wins_where_both_are_mounted() {
+    fn version_1_controls_where_both_are_mounted() {
         let cgroups = Cgroups::parse(
             "36 31 0:33 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n\
              37 31 0:34 / /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer\n\
              41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
         )
         .unwrap();
-        let paths = ["/sys/fs/cgroup/freezer", "/sys/fs/cgroup/pids"].map(PathBuf::from).to_vec();
+        let names = ["freezer", "pids", "unified"];
+        let paths = names.map(|name| Path::new("/sys/fs/cgroup").join(name)).to_vec();
         assert_eq!(cgroups, Cgroups { hierarchies: paths, unified: false });
     }
 

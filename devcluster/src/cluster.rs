@@ -267,6 +267,7 @@ impl Cluster {
             self.kubectl(&["-n", namespace, "rollout", "status", &name, "--timeout=120s"])
                 .with_context(|| format!("the add-on {deployment} does not become ready"))?;
         }
+        wait_until("NetworkPolicies", Duration::from_secs(60), pause, || nodes::check_policies(self))?;
         wait_until("DNS", Duration::from_secs(30), pause, addons::check_dns)?;
         wait_until("metrics", Duration::from_secs(90), pause, || nodes::check_metrics(self))
     }

@@ -16,9 +16,10 @@ use serde_json::Value;
 use crate::addons::fingerprint;
 use crate::cluster::Cluster;
 use crate::layout::{machine_dir, node_name, state};
-use crate::machine::MachineFiles;
+use crate::machine::{MachineFiles, in_network, running};
 use crate::node::socket;
-use crate::process::{run, wait_until};
+use crate::policy::TABLE;
+use crate::process::{SHORT, run, wait_until};
 use crate::tools::Programs;
 
 /// Keeps an archive for the nodes that are off or not there yet.
@@ -99,6 +100,19 @@ pub(crate) fn check_ready(cluster: &Cluster) -> Result<()> {
 fn is_ready(node: &Node) -> bool {
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// Whether every powered node has the rules that make its NetworkPolicies true.
+pub(crate) fn check_policies(cluster: &Cluster) -> Result<()> {
+    for index in (0..cluster.nodes()).filter(|&index| cluster.is_powered(index)) {
+        let name = node_name(index);
+        let pid = running(&cluster.cgroups, &name).with_context(|| format!("{name} went off"))?;
+        let log = MachineFiles::of(&name).log("policy-enforcer");
+        run(in_network(pid, "nft").args(["list", "table"]).args(TABLE.split(' ')), SHORT).with_context(
+            || format!("the enforcer of {name} loaded no rules; its log is {}", log.display()),
+        )?;
+    }
+    Ok(())
 }
 
 /// Whether the metrics API knows every powered node.

@@ -5,4 +5,5 @@ mod ruleset;
 mod selector;
 
 pub use enforce::enforce;
+pub(crate) use ruleset::TABLE;
 pub use ruleset::{ClusterView, ruleset};

@@ -27,14 +27,13 @@ enum Kind {
     Library(&'static str),
 }
 
-const REQUIREMENTS: [Requirement; 11] = [
+const REQUIREMENTS: [Requirement; 10] = [
     Requirement { package: "iproute2", kind: Kind::Program("ip") },
     Requirement { package: "nftables", kind: Kind::Program("nft") },
     Requirement { package: "util-linux", kind: Kind::Program("nsenter") },
     Requirement { package: "util-linux", kind: Kind::Program("unshare") },
     Requirement { package: "util-linux", kind: Kind::Program("setsid") },
     Requirement { package: "mount", kind: Kind::Program("mount") },
-    Requirement { package: "kmod", kind: Kind::Program("modprobe") },
     Requirement { package: "busybox-static", kind: Kind::Program("busybox") },
     Requirement { package: "gcc", kind: Kind::Program("gcc") },
     Requirement { package: "pkg-config", kind: Kind::Program("pkg-config") },

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 use super::{Answer, Daemon, MachineFiles, MachineSpec, TOOLS_MOUNT};
 use crate::cgroup::Cgroups;
@@ -57,7 +57,7 @@ pub(crate) fn init(machine: &str) -> Result<Infallible> {
     }
     let mut supervised: Vec<_> = spec.daemons.iter().map(Supervised::new).collect();
     loop {
-        while let Ok(Some((pid, _))) = waitpid(None, WaitOptions::NOHANG) {
+        while let Ok(Some((pid, _))) = wait(WaitOptions::NOHANG) {
             for daemon in supervised.iter_mut().filter(|daemon| daemon.pid == Some(pid)) {
                 daemon.pid = None;
                 daemon.not_before = Instant::now() + RESTART_PAUSE;

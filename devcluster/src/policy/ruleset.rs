@@ -16,7 +16,7 @@ use kube::ResourceExt as _;
 use super::selector::matches;
 
 /// The table that the enforcer owns.
-const TABLE: &str = "inet devcluster-policies";
+pub(crate) const TABLE: &str = "inet devcluster-policies";
 
 /// What the API server says, all of it.
 #[derive(Debug, Default, Clone)]

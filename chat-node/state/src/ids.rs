@@ -106,10 +106,17 @@ pub fn home_shard(user: UserId, shards: u16) -> ShardId {
     spread(fnv1a(&user.0.to_le_bytes()), shards)
 }
 
+/// Every bit of the sum depends on every bit of the hash: FNV-1a alone leaves the middle bits as the first letters
+/// made them (the finalizer of MurmurHash3).
+fn mixed(hash: u64) -> u64 {
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
+}
+
 fn spread(hash: u64, shards: u16) -> ShardId {
     assert!(shards > 0, "a room has at least one channel shard");
-    // The high half: FNV's low bits are its weak ones.
-    let slot = (hash >> 32) % u64::from(shards);
+    let slot = mixed(hash) % u64::from(shards);
     ShardId(1 + u16::try_from(slot).expect("a slot is below the number of shards"))
 }
 
@@ -119,7 +126,8 @@ mod tests {
 
     #[test]
     fn placement_is_part_of_the_format() {
-        assert_eq!(channel_shard("#lounge", 4), ShardId(1 + ((fnv1a(b"#lounge") >> 32) % 4) as u16));
+        assert_eq!(["#lounge", "#rust", "#"].map(|name| channel_shard(name, 4).0), [4, 2, 1]);
+        assert_eq!([1, 2, 3, 1000].map(|user| home_shard(UserId(user), 4).0), [3, 3, 3, 2]);
         assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
     }
@@ -131,5 +139,10 @@ mod tests {
             counts[usize::from(channel_shard(&format!("#channel{n}"), 4).0) - 1] += 1;
         }
         assert!(counts.iter().all(|count| *count > 150), "{counts:?}");
+        let mut counts = [0; 64];
+        for n in 0..6400 {
+            counts[usize::from(home_shard(UserId(n), 64).0) - 1] += 1;
+        }
+        assert!(counts.iter().all(|count| *count > 50), "{counts:?}");
     }
 }

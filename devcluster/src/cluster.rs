@@ -261,15 +261,22 @@ impl Cluster {
         info!("waiting for {} nodes", self.options.nodes);
         self.wait_nodes_ready()?;
         let pause = Duration::from_millis(300);
-        info!("waiting for DNS, storage and metrics");
-        for (namespace, deployment) in addons::DEPLOYMENTS {
-            let name = format!("deployment/{deployment}");
-            self.kubectl(&["-n", namespace, "rollout", "status", &name, "--timeout=120s"])
-                .with_context(|| format!("the add-on {deployment} does not become ready"))?;
-        }
+        info!("waiting for DNS and storage");
+        let [dns, storage, metrics] = addons::DEPLOYMENTS;
+        self.wait_rolled_out(dns)?;
+        self.wait_rolled_out(storage)?;
         wait_until("NetworkPolicies", Duration::from_secs(60), pause, || nodes::check_policies(self))?;
         wait_until("DNS", Duration::from_secs(30), pause, addons::check_dns)?;
+        info!("waiting for metrics");
+        self.wait_rolled_out(metrics)?;
         wait_until("metrics", Duration::from_secs(90), pause, || nodes::check_metrics(self))
+    }
+
+    fn wait_rolled_out(&self, (namespace, deployment): (&str, &str)) -> Result<()> {
+        let name = format!("deployment/{deployment}");
+        self.kubectl(&["-n", namespace, "rollout", "status", &name, "--timeout=120s"])
+            .map(drop)
+            .with_context(|| format!("the add-on {deployment} does not become ready"))
     }
 
     /// Waits until every powered node is Ready by fresh word of its kubelet.

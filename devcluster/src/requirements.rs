@@ -89,7 +89,10 @@ pub fn ensure() -> Result<()> {
         .with_context(|| format!("cannot install what is missing; try: apt-get update && {command}"))?;
     let still = missing_packages();
     if !still.is_empty() {
-        bail!("{} are installed, but what they should bring is not found in PATH", still.join(" "));
+        bail!(
+            "{} are installed, but what they bring is not found; PATH must have /usr/sbin, /usr/bin, /sbin and /bin",
+            still.join(" ")
+        );
     }
     Ok(())
 }
@@ -101,11 +104,10 @@ fn missing_packages() -> Vec<&'static str> {
     missing
 }
 
-/// Finds a program as a shell would, and in the system's own directories, which some users' PATH leaves out.
+/// Finds a program as a shell would.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let dirs = env::split_paths(&path).chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from));
-    dirs.map(|dir| dir.join(name)).find(|path| Path::is_file(path))
+    env::split_paths(&path).map(|dir| dir.join(name)).find(|path| Path::is_file(path))
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
 
-fn policy(spec: Value) -> Value {
+fn policy(spec: &Value) -> Value {
     json!({"metadata": {"namespace": "chat", "name": "p"}, "spec": spec})
 }
 
@@ -50,7 +50,7 @@ fn without_policies_nothing_is_dropped() {
 
 #[test]
 fn an_empty_policy_denies_ingress_to_the_local_pods_it_selects_and_nothing_else() {
-    let rules = rules_of(&[policy(json!({"podSelector": {"matchLabels": {"app": "chat"}}}))]);
+    let rules = rules_of(&[policy(&json!({"podSelector": {"matchLabels": {"app": "chat"}}}))]);
     assert_eq!(chain(&rules, "to-10-244-0-2"), Some(vec![]));
     assert_eq!(chain(&rules, "to-10-244-0-3"), None, "not selected");
     assert_eq!(chain(&rules, "to-10-244-1-2"), None, "another node's");
@@ -60,10 +60,10 @@ fn an_empty_policy_denies_ingress_to_the_local_pods_it_selects_and_nothing_else(
 
 #[test]
 fn egress_is_isolated_when_it_is_named_or_has_rules() {
-    let named = rules_of(&[policy(json!({"podSelector": {}, "policyTypes": ["Egress"]}))]);
+    let named = rules_of(&[policy(&json!({"podSelector": {}, "policyTypes": ["Egress"]}))]);
     assert_eq!(chain(&named, "from-10-244-0-2"), Some(vec![]));
     assert_eq!(chain(&named, "to-10-244-0-2"), None);
-    let implied = rules_of(&[policy(json!({"podSelector": {}, "egress": [{}]}))]);
+    let implied = rules_of(&[policy(&json!({"podSelector": {}, "egress": [{}]}))]);
     assert_eq!(chain(&implied, "from-10-244-0-2"), Some(vec!["return"]));
     assert_eq!(chain(&implied, "to-10-244-0-2"), Some(vec![]));
 }
@@ -71,7 +71,7 @@ fn egress_is_isolated_when_it_is_named_or_has_rules() {
 #[test]
 fn peers_are_pods_of_the_policys_namespace_unless_namespaces_are_selected() {
     let from = |peer: Value| {
-        let rules = rules_of(&[policy(json!({"podSelector": {}, "ingress": [{"from": [peer]}]}))]);
+        let rules = rules_of(&[policy(&json!({"podSelector": {}, "ingress": [{"from": [peer]}]}))]);
         chain(&rules, "to-10-244-0-2").unwrap().join("\n")
     };
     assert_eq!(
@@ -90,7 +90,7 @@ fn peers_are_pods_of_the_policys_namespace_unless_namespaces_are_selected() {
 #[test]
 fn ports_are_numbers_ranges_names_or_whole_protocols() {
     let allowed = |port: Value| {
-        let rules = rules_of(&[policy(json!({"podSelector": {}, "ingress": [{"ports": [port]}]}))]);
+        let rules = rules_of(&[policy(&json!({"podSelector": {}, "ingress": [{"ports": [port]}]}))]);
         chain(&rules, "to-10-244-0-2").unwrap().join("\n")
     };
     assert_eq!(allowed(json!({"port": 80})), "tcp dport 80 return");
@@ -105,7 +105,7 @@ fn ports_are_numbers_ranges_names_or_whole_protocols() {
 fn a_named_port_of_egress_is_the_peers_own() {
     let egress =
         json!({"to": [{"podSelector": {"matchLabels": {"app": "store"}}}], "ports": [{"port": "irc"}]});
-    let rules = rules_of(&[policy(json!({"podSelector": {}, "egress": [egress]}))]);
+    let rules = rules_of(&[policy(&json!({"podSelector": {}, "egress": [egress]}))]);
     assert_eq!(chain(&rules, "from-10-244-0-2"), Some(vec!["ip daddr { 10.244.0.3 } tcp dport 6667 return"]));
 }
 
@@ -113,19 +113,19 @@ fn a_named_port_of_egress_is_the_peers_own() {
 fn blocks_have_exceptions() {
     let block = json!({"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.244.0.0/16", "10.1.2.3/32"]}});
     let rules = rules_of(&[policy(
-        json!({"podSelector": {}, "egress": [{"to": [block], "ports": [{"port": 443}]}]}),
+        &json!({"podSelector": {}, "egress": [{"to": [block], "ports": [{"port": 443}]}]}),
     )]);
     let expected =
         "ip daddr 10.0.0.0/8 ip daddr != 10.244.0.0/16 ip daddr != 10.1.2.3/32 tcp dport 443 return";
     assert_eq!(chain(&rules, "from-10-244-0-2"), Some(vec![expected]));
     let everything = json!({"ipBlock": {"cidr": "0.0.0.0/0"}});
-    let rules = rules_of(&[policy(json!({"podSelector": {}, "ingress": [{"from": [everything]}]}))]);
+    let rules = rules_of(&[policy(&json!({"podSelector": {}, "ingress": [{"from": [everything]}]}))]);
     assert_eq!(chain(&rules, "to-10-244-0-2"), Some(vec!["meta nfproto ipv4 return"]));
 }
 
 #[test]
 fn an_empty_list_of_peers_is_everybody() {
-    let rules = rules_of(&[policy(json!({"podSelector": {}, "ingress": [{"from": []}]}))]);
+    let rules = rules_of(&[policy(&json!({"podSelector": {}, "ingress": [{"from": []}]}))]);
     assert_eq!(chain(&rules, "to-10-244-0-2"), Some(vec!["return"]));
 }
 
@@ -137,8 +137,8 @@ fn policies_of_other_namespaces_do_not_count() {
 
 #[test]
 fn policies_add_up() {
-    let allow = |port: u16| policy(json!({"podSelector": {}, "ingress": [{"ports": [{"port": port}]}]}));
-    let rules = rules_of(&[policy(json!({"podSelector": {}})), allow(80), allow(81)]);
+    let allow = |port: u16| policy(&json!({"podSelector": {}, "ingress": [{"ports": [{"port": port}]}]}));
+    let rules = rules_of(&[policy(&json!({"podSelector": {}})), allow(80), allow(81)]);
     assert_eq!(chain(&rules, "to-10-244-0-2"), Some(vec!["tcp dport 80 return", "tcp dport 81 return"]));
 }
 

@@ -294,3 +294,6 @@ fn log_format(format: api::LogFormat) -> config::LogFormat {
         api::LogFormat::Json => config::LogFormat::Json,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,3 +77,6 @@ fn yaml(value: &impl Serialize) -> anyhow::Result<String> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests;

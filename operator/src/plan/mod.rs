@@ -135,3 +135,6 @@ where
         _ => Some(Box::new(wanted)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,8 @@ use kube::ResourceExt;
 use super::{Step, Target};
 use crate::{names, observe::Observed, pods};
 
-/// A pod of an outdated revision that is stuck is deleted: fixing the spec is then all that a bad image needs.
+/// A pod of an outdated revision that is not ready is deleted: it serves nobody, and some versions of the StatefulSet
+/// controller wait for it before they replace it. Fixing the spec is then all that a bad image needs.
 pub(super) fn step(observed: &Observed) -> Option<Step> {
     let set = observed.objects.stateful_set.as_deref()?;
     let status = set.status.as_ref()?;
@@ -14,15 +15,11 @@ pub(super) fn step(observed: &Observed) -> Option<Step> {
         return None;
     }
     let update = status.update_revision.as_deref()?;
-    observed
-        .pods
-        .iter()
-        .filter(|pod| pod.metadata.deletion_timestamp.is_none() && is_outdated(pod, update))
-        .filter(|pod| !pods::is_ready(pod))
-        .find_map(|pod| {
-            let because = pods::stuck(pod)?;
-            Some(Step::DeleteStuckPod { target: Target::of(pod.as_ref()), because: because.message })
-        })
+    let stuck = observed.pods.iter().find(|pod| {
+        pod.metadata.deletion_timestamp.is_none() && is_outdated(pod, update) && !pods::is_ready(pod)
+    })?;
+    let because = pods::trouble(stuck).map_or_else(|| "it is not ready".into(), |trouble| trouble.message);
+    Some(Step::DeleteStuckPod { target: Target::of(stuck.as_ref()), because })
 }
 
 /// Whether a pod was made from another template than the newest.

@@ -106,3 +106,6 @@ fn without_counters(status: &ChatRoomStatus) -> ChatRoomStatus {
     }
     status
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,7 +65,7 @@ pub(crate) fn operator(target: &Target, images: &Images) -> Result<()> {
     upgrade("chatroom-operator-crds").run()?;
     upgrade("chatroom-operator")
         .args(image_values("image", &images.operator))
-        .args(image_values("defaultNodeImage", &images.chat_node))
+        .args(image_values("nodeImage", &images.chat_node))
         .run()
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn room(target: &Target, images: &Images) -> Result<()> {
     target
         .helm()
         .args(["upgrade", "--install", "lounge", "charts/chatroom", "--namespace", "default"])
-        .args(image_values("node.image", &images.chat_node))
+        .args(image_values("test.image", &images.chat_node))
         .args(["--wait", "--timeout", "180s"])
         .run()?;
     heading("two people talk in it");

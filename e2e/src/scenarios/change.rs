@@ -1,0 +1,145 @@
+//! Things that people change while others talk.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tokio::time::sleep;
+
+use super::{
+    World,
+    fault::{group, recovered},
+    install::wish,
+};
+use crate::{
+    irc::Connection,
+    room::{NAME, NAMESPACE, SYSTEM, Wish},
+};
+
+const WITHIN: Duration = Duration::from_secs(90);
+
+/// The wish as the last change left it.
+fn changed(world: &World) -> Wish {
+    Wish { topic: "Changed".into(), replicas: 3, ..wish(world) }
+}
+
+pub(super) async fn settings_change(world: &mut World) -> Result<String> {
+    let before = group(world)?.reconnects();
+    world.cluster.apply(&changed(world).manifest()).await?;
+    world.cluster.wait_condition("ScalingLimited", "True", &["1"], WITHIN).await?;
+    let scale = ["get", "chatroom", NAME, "--namespace", NAMESPACE, "--subresource=scale"];
+    let scale = world.cluster.json(&scale).await?;
+    ensure!(scale["spec"]["replicas"] == 3, "the wish of three nodes is not what /scale says: {scale}");
+    let found = recovered(world, before).await?;
+    let address = world.cluster.irc_addresses(&[]).await?[0];
+    let mut connection = Connection::open(address, WITHIN).await?;
+    connection.send("NICK curious").await?;
+    connection.send("USER curious 0 * :Curious").await?;
+    connection.wait_for(WITHIN, |line| line.verb == "376").await?;
+    connection.send("TOPIC #lounge").await?;
+    let topic = connection.wait_for(WITHIN, |line| matches!(line.verb.as_str(), "332" | "331")).await?;
+    ensure!(topic.param(2) == "Changed", "the declared topic did not arrive: {topic:?}");
+    Ok(found)
+}
+
+/// The same program with another file beside it: another image.
+async fn another_image(world: &World, mark: &str) -> Result<String> {
+    let file = std::env::temp_dir().join(format!("chatroom-e2e-{}-{mark}", std::process::id()));
+    std::fs::write(&file, mark)?;
+    let inside = format!("{}=/etc/mark", file.display());
+    let image = world.cluster.image("chat-node", &world.programs.chat_node, &[inside]).await;
+    std::fs::remove_file(&file)?;
+    image
+}
+
+async fn runs(world: &World, image: &str) -> Result<()> {
+    world
+        .cluster
+        .until("the pod runs the new image and is ready", WITHIN, || async {
+            let pod = world.cluster.pod().await?;
+            let now = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default().to_owned();
+            let ready = pod["status"]["containerStatuses"][0]["ready"] == true;
+            Ok(if now == image && ready { Ok(()) } else { Err(format!("{now}, ready: {ready}")) })
+        })
+        .await
+}
+
+pub(super) async fn image_is_rolled(world: &mut World) -> Result<String> {
+    let before = group(world)?.reconnects();
+    world.node_image = another_image(world, "second").await?;
+    world.cluster.apply(&changed(world).manifest()).await?;
+    runs(world, &world.node_image).await?;
+    recovered(world, before).await
+}
+
+pub(super) async fn operator_dies_in_a_roll(world: &mut World) -> Result<String> {
+    let before = group(world)?.reconnects();
+    world.node_image = another_image(world, "third").await?;
+    world.cluster.apply(&changed(world).manifest()).await?;
+    // Soon enough that the roll has only begun.
+    sleep(Duration::from_millis(300)).await;
+    let selector = "app.kubernetes.io/name=chatroom-operator";
+    world
+        .cluster
+        .kubectl(&[
+            "delete",
+            "pod",
+            "--namespace",
+            SYSTEM,
+            "--selector",
+            selector,
+            "--grace-period=0",
+            "--force",
+        ])
+        .await?;
+    runs(world, &world.node_image).await?;
+    recovered(world, before).await
+}
+
+pub(super) async fn bad_image_is_undone(world: &mut World) -> Result<String> {
+    let before = group(world)?.reconnects();
+    let bad = Wish { image: "localhost/chat/chat-node:no-such-tag".into(), ..changed(world) };
+    world.cluster.apply(&bad.manifest()).await?;
+    world.cluster.wait_condition("Ready", "False", &["no-such-tag"], WITHIN).await?;
+    world.cluster.apply(&changed(world).manifest()).await?;
+    recovered(world, before).await
+}
+
+async fn scale_operator(world: &World, to: &str) -> Result<()> {
+    let replicas = format!("--replicas={to}");
+    let args = ["scale", "deployment/chatroom-operator", "--namespace", SYSTEM, &replicas];
+    world.cluster.kubectl(&args).await.map(drop)
+}
+
+pub(super) async fn operator_is_not_needed(world: &mut World) -> Result<String> {
+    scale_operator(world, "0").await?;
+    let group = group(world)?;
+    group.progress(WITHIN).await?;
+    let found = group.check(WITHIN).await?;
+    scale_operator(world, "1").await?;
+    world.cluster.wait_ready(WITHIN).await?;
+    Ok(found)
+}
+
+pub(super) async fn room_is_deleted(world: &mut World) -> Result<String> {
+    world.group = None;
+    world
+        .cluster
+        .kubectl(&["delete", "chatroom", NAME, "--namespace", NAMESPACE, "--wait", "--timeout=60s"])
+        .await?;
+    let kinds = "statefulsets,pods,services,configmaps,serviceaccounts,networkpolicies,poddisruptionbudgets,\
+                 persistentvolumeclaims,secrets,leases";
+    world
+        .cluster
+        .until("nothing of the room is left", WITHIN, || async {
+            let left =
+                world.cluster.kubectl(&["get", kinds, "--namespace", NAMESPACE, "--output", "name"]).await?;
+            // What Kubernetes itself puts into every namespace.
+            let ours: Vec<&str> = left
+                .lines()
+                .filter(|name| !matches!(*name, "configmap/kube-root-ca.crt" | "serviceaccount/default"))
+                .collect();
+            Ok(if ours.is_empty() { Ok(()) } else { Err(ours.join(", ")) })
+        })
+        .await?;
+    Ok(String::new())
+}

@@ -1,0 +1,104 @@
+//! What is done to the product, in order. Each scenario says what a person would notice; together they are a life of
+//! a room: installed, refused nonsense, talked in, broken in every way, changed, deleted.
+
+mod change;
+mod fault;
+mod install;
+mod refuse;
+
+use std::{path::PathBuf, time::Instant};
+
+use anyhow::Result;
+
+use crate::{client::Group, cluster::Cluster};
+
+/// The programs under test.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    pub operator: PathBuf,
+    pub chat_node: PathBuf,
+}
+
+/// What the scenarios share.
+pub struct World {
+    pub cluster: Cluster,
+    pub programs: Programs,
+    pub operator_image: String,
+    pub node_image: String,
+    /// Clients that talk through everything that happens to the room.
+    pub group: Option<Group>,
+}
+
+macro_rules! scenarios {
+    ($($module:ident::$name:ident $text:literal,)*) => {
+        /// Every scenario: its name and what it shows.
+        pub const ALL: &[(&str, &str)] = &[$((stringify!($name), $text)),*];
+
+        async fn run_one(name: &str, world: &mut World) -> Result<String> {
+            match name {
+                $(stringify!($name) => $module::$name(world).await,)*
+                _ => unreachable!("names come from ALL"),
+            }
+        }
+    };
+}
+
+scenarios! {
+    install::operator_comes_by_helm "helm installs CRDs and operator; both become ready",
+    refuse::nonsense_is_refused "invalid rooms are refused with words that say the fix",
+    install::room_becomes_ready "a room is applied, becomes Ready, and people inside and outside talk",
+    install::neighbours_are_kept_out "other pods reach the chat ports and not the admin port",
+    fault::process_is_killed "kill -9 of the node's process: clients resume, nothing is lost or doubled",
+    fault::pod_is_deleted "the pod is deleted: it drains, clients come back",
+    fault::kubernetes_node_is_powered_off "the Kubernetes node loses power and comes back",
+    change::settings_change "topic and replicas are edited: the room changes, a wish for three nodes is held at one",
+    change::image_is_rolled "a new image is rolled under load",
+    change::operator_dies_in_a_roll "the operator is killed while it rolls",
+    change::bad_image_is_undone "a bad image is reported and undone by fixing the spec alone",
+    change::operator_is_not_needed "with the operator stopped people go on talking",
+    change::room_is_deleted "delete leaves nothing",
+}
+
+/// Runs them; prints a line each. Returns how many passed and failed; the rest is not run after a failure, since each
+/// builds on what the earlier ones left.
+pub async fn run(world: &mut World) -> (usize, usize) {
+    for (at, (name, text)) in ALL.iter().enumerate() {
+        eprintln!("--- {name}: {text}");
+        let start = Instant::now();
+        match run_one(name, world).await {
+            Ok(found) => {
+                let seconds = start.elapsed().as_secs_f64();
+                eprintln!("    ok in {seconds:.1} s{}{found}", if found.is_empty() { "" } else { ": " });
+            }
+            Err(error) => {
+                eprintln!("    FAILED: {error:?}");
+                look_around(world).await;
+                return (at, 1);
+            }
+        }
+    }
+    (ALL.len(), 0)
+}
+
+/// What helps to find out why.
+async fn look_around(world: &World) {
+    for args in [
+        &["get", "chatrooms,pods,services,pvc", "--all-namespaces", "--output", "wide"][..],
+        &["describe", "chatrooms", "--all-namespaces"],
+        &["get", "events", "--namespace", "e2e", "--sort-by", ".lastTimestamp"],
+        &[
+            "logs",
+            "--namespace",
+            "chatroom-system",
+            "--selector",
+            "app.kubernetes.io/name=chatroom-operator",
+            "--tail",
+            "40",
+        ],
+        &["logs", "--namespace", "e2e", "lounge-0", "--tail", "40"],
+        &["logs", "--namespace", "e2e", "lounge-0", "--previous", "--tail", "20"],
+    ] {
+        let text = world.cluster.kubectl(args).await.unwrap_or_else(|error| format!("{error:#}"));
+        eprintln!("\n    $ kubectl {}\n{text}", args.join(" "));
+    }
+}

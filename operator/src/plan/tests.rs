@@ -211,8 +211,8 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn happen(model: &mut Model, event: Event, gibibytes: &mut u8) {
-    match event {
+fn happen(model: &mut Model, event: &Event, gibibytes: &mut u8) {
+    match *event {
         Event::Replicas(replicas) => model.edit(|spec| spec.replicas = replicas),
         Event::Image(image) => model.edit(|spec| spec.node.image = image.map(Into::into)),
         Event::Motd(text) => model.edit(|spec| spec.chat.motd = text.to_string()),
@@ -225,9 +225,9 @@ fn happen(model: &mut Model, event: Event, gibibytes: &mut u8) {
         }
         Event::Web(enabled) => model.edit(|spec| spec.listeners.web.enabled = enabled),
         Event::Paused(paused) => model.edit(|spec| spec.paused = paused),
-        Event::Deadline(seconds) => {
-            model.edit(|spec| spec.node.drain_deadline = DurationText(format!("{seconds}s")))
-        }
+        Event::Deadline(seconds) => model.edit(|spec| {
+            spec.node.drain_deadline = DurationText(format!("{seconds}s"));
+        }),
         Event::LosePod => {
             model.observed.pods.clear();
             model.observed.nodes.clear();
@@ -265,7 +265,7 @@ proptest! {
         model.waits_for_bad_pods = waits_for_bad_pods;
         let mut gibibytes = 1;
         for event in events {
-            happen(&mut model, event, &mut gibibytes);
+            happen(&mut model, &event, &mut gibibytes);
         }
         model.edit(|spec| {
             spec.paused = false;

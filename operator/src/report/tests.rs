@@ -181,7 +181,7 @@ fn pods_in_trouble_are_named_with_what_to_do() {
     ];
     for (status, words) in cases {
         let observed =
-            crate::observe::Observed { pods: vec![pod("a-0", status).into()], ..Default::default() };
+            crate::observe::Observed { pods: vec![pod("a-0", &status).into()], ..Default::default() };
         let looked = nodes::look("a", &observed);
         assert_eq!(looked.trouble.unwrap().message, words);
         assert_eq!(looked.serving, 0);

@@ -54,7 +54,7 @@ pub(crate) fn serving_node() -> NodeStatus {
 }
 
 /// A pod with that status.
-pub(crate) fn pod(name: &str, status: serde_json::Value) -> Pod {
+pub(crate) fn pod(name: &str, status: &serde_json::Value) -> Pod {
     serde_json::from_value(serde_json::json!({
         "metadata": {"name": name, "namespace": "default", "uid": format!("{name}-uid")},
         "spec": {"containers": [{"name": "chat-node", "image": "nowhere/chat-node:2"}]},

@@ -139,15 +139,15 @@ impl Worker {
                 self.broadcast(shard, event, &watchers, None, &body);
             }
             EventKind::NickChanged { user, prefix, nick } => {
-                self.to_acquaintances(shard, event, *user, own, &Body::Nick { prefix, nick });
+                self.tell_acquaintances(shard, event, *user, own, &Body::Nick { prefix, nick });
             }
             EventKind::AwayChanged { user, prefix, message } => {
                 let body = Body::Away { prefix, message: message.as_deref() };
                 self.away_changed(own, message.is_some());
-                self.to_acquaintances(shard, event, *user, None, &body);
+                self.tell_acquaintances(shard, event, *user, None, &body);
             }
             EventKind::RealNameChanged { user, prefix, real_name } => {
-                self.to_acquaintances(shard, event, *user, own, &Body::SetName { prefix, real_name });
+                self.tell_acquaintances(shard, event, *user, own, &Body::SetName { prefix, real_name });
             }
             EventKind::UserModesChanged { .. } => self.user_modes_changed(own, proposal),
             EventKind::Settings { topics, .. } => self.declared_topics(shard, proposal, event, topics),
@@ -181,7 +181,7 @@ impl Worker {
                 let newcomers = self.by_user.get(&actor).cloned().unwrap_or_default();
                 self.local.entry(*channel).or_default().extend(&newcomers);
                 let prefix = prefix_or(prefix);
-                self.to_channel(
+                self.tell_channel(
                     shard,
                     event,
                     *channel,
@@ -199,22 +199,28 @@ impl Worker {
             EventKind::Parted { channel, name, prefix, reason } => {
                 let prefix = prefix_or(prefix);
                 let body = Body::Part { prefix: &prefix, name, reason: reason.as_deref() };
-                self.to_channel(shard, event, *channel, own, &body);
+                self.tell_channel(shard, event, *channel, own, &body);
                 self.leaves(*channel, event.actor);
             }
             EventKind::Kicked { channel, name, prefix, target, target_nick, reason } => {
                 let (prefix, nick) = (prefix_or(prefix), self.nick_or(*target, target_nick));
                 let body = Body::Kick { prefix: &prefix, name, nick: &nick, reason };
-                self.to_channel(shard, event, *channel, own, &body);
+                self.tell_channel(shard, event, *channel, own, &body);
                 self.leaves(*channel, Some(*target));
             }
             EventKind::TopicChanged { channel, name, prefix, topic } => {
                 let prefix = prefix_or(prefix);
-                self.to_channel(shard, event, *channel, own, &Body::Topic { prefix: &prefix, name, topic });
+                self.tell_channel(shard, event, *channel, own, &Body::Topic { prefix: &prefix, name, topic });
             }
             EventKind::ModeChanged { channel, name, prefix, changes } => {
                 let prefix = prefix_or(prefix);
-                self.to_channel(shard, event, *channel, own, &Body::Mode { prefix: &prefix, name, changes });
+                self.tell_channel(
+                    shard,
+                    event,
+                    *channel,
+                    own,
+                    &Body::Mode { prefix: &prefix, name, changes },
+                );
             }
             EventKind::Invited { name, prefix, target, target_nick, .. } => {
                 let (prefix, nick) = (prefix_or(prefix), self.nick_or(*target, target_nick));
@@ -304,7 +310,7 @@ impl Worker {
     }
 
     /// To every connection here of a channel's members; to the asker as its answer.
-    fn to_channel(
+    fn tell_channel(
         &mut self,
         shard: ShardId,
         event: &Event,
@@ -320,7 +326,7 @@ impl Worker {
     }
 
     /// To the user's own connections and to all who share a channel with it.
-    fn to_acquaintances(
+    fn tell_acquaintances(
         &mut self,
         shard: ShardId,
         event: &Event,
@@ -487,7 +493,7 @@ impl Worker {
             else {
                 continue;
             };
-            self.to_channel(
+            self.tell_channel(
                 shard,
                 event,
                 *channel,

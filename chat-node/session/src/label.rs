@@ -20,6 +20,8 @@ struct Label {
     /// Answers of the log still to come.
     remaining: usize,
     said: bool,
+    /// The lines are a batch of their own kind.
+    one_batch: bool,
 }
 
 #[derive(Debug)]
@@ -41,13 +43,27 @@ impl Labels {
     pub(crate) fn begin(&mut self, label: &str) -> u32 {
         self.next = self.next.wrapping_add(1);
         let style = Style::Collecting(Vec::new());
-        self.open.push(Label { id: self.next, label: label.to_owned(), style, remaining: 0, said: false });
+        self.open.push(Label {
+            id: self.next,
+            label: label.to_owned(),
+            style,
+            remaining: 0,
+            said: false,
+            one_batch: false,
+        });
         self.next
     }
 
     /// The command did not run after all.
     pub(crate) fn abort(&mut self, id: u32) {
         self.open.retain(|label| label.id != id);
+    }
+
+    /// What the command says is one whole batch: its opening line carries the label, and no other batch is needed.
+    pub(crate) fn is_one_batch(&mut self, id: u32) {
+        if let Some(label) = self.find(id) {
+            label.one_batch = true;
+        }
     }
 
     /// Where lines go while the command runs; none once it waits for the log.
@@ -65,6 +81,13 @@ impl Labels {
         let count = lines.iter().filter(|byte| **byte == b'\n').count();
         label.remaining = remaining;
         label.said = count > 0;
+        if label.one_batch && remaining == 0 {
+            let tag = LabelTag { key: "label", value: label.label.clone() };
+            let opening = lines.iter().position(|byte| *byte == b'\n').map_or(lines.len(), |at| at + 1);
+            write_tagged(&tag, &lines[..opening], out);
+            out.extend_from_slice(&lines[opening..]);
+            return self.close_if_answered(id, server, out);
+        }
         let tag = if count > 1 || (remaining > 0 && (count > 0 || !single)) {
             label.style = Style::Batch;
             open_batch(label, server, out);
@@ -183,6 +206,18 @@ mod tests {
             text(&out),
             "@label=x :s BATCH +L1 labeled-response|@batch=L1 :s 1 a|@batch=L1;time=t :n JOIN #c|:s BATCH -L1|"
         );
+    }
+
+    #[test]
+    fn a_batch_of_its_own_kind_carries_the_label_where_it_opens() {
+        let (mut labels, mut out) = (Labels::default(), Vec::new());
+        let id = labels.begin("x");
+        labels.is_one_batch(id);
+        let lines = b":s BATCH +h chathistory #c\r\n@batch=h :n PRIVMSG #c :hi\r\n:s BATCH -h\r\n";
+        labels.collecting(id).unwrap().extend_from_slice(lines);
+        labels.ran(id, 0, true, "s", &mut out);
+        let expected = "@label=x :s BATCH +h chathistory #c|@batch=h :n PRIVMSG #c :hi|:s BATCH -h|";
+        assert_eq!(text(&out), expected);
     }
 
     #[test]

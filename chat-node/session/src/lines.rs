@@ -103,7 +103,7 @@ impl Body<'_> {
             Self::Nick { prefix, nick } => line.command(source(prefix), "NICK").param(nick).finish(),
             Self::Away { prefix, message } => end(line.command(source(prefix), "AWAY"), *message),
             Self::SetName { prefix, real_name } => {
-                line.command(source(prefix), "SETNAME").trailing(real_name)
+                line.command(source(prefix), "SETNAME").trailing(real_name);
             }
             Self::Quit { prefix, reason } => line.command(source(prefix), "QUIT").trailing(reason),
         }
@@ -165,7 +165,7 @@ pub(crate) fn source(prefix: &str) -> Source<'_> {
 }
 
 /// `+o-v` and the parameters.
-fn mode_text(changes: &[ModeChange]) -> (String, Vec<String>) {
+pub(crate) fn mode_text(changes: &[ModeChange]) -> (String, Vec<String>) {
     let (mut letters, mut params) = (String::new(), Vec::new());
     let mut sign = None;
     for change in changes {

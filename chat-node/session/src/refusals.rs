@@ -41,7 +41,7 @@ impl Worker {
             Refusal::NickInUse => self.numeric(id, numeric::ERR_NICKNAMEINUSE, &[&about]),
             Refusal::InvalidNick => self.numeric(id, numeric::ERR_ERRONEUSNICKNAME, &[&about]),
             Refusal::NoSuchChannel if matches!(kind, PendingKind::Message { .. }) => {
-                self.cannot_send(id, kind)
+                self.cannot_send(id, kind);
             }
             Refusal::NoSuchChannel => self.numeric(id, numeric::ERR_NOSUCHCHANNEL, &[&about]),
             Refusal::NoSuchNick => match kind {

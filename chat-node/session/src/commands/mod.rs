@@ -5,8 +5,16 @@
 //! about the state that the client's earlier commands left.
 
 mod channel;
+mod history;
+mod list;
+mod long;
 mod message;
+mod mode;
+mod moderate;
+mod people;
+mod server;
 mod session;
+mod who;
 
 pub(crate) use channel::{Known, MAX_JOIN_TARGETS};
 pub(crate) use message::{ID_TAG, MAX_TARGETS};
@@ -97,6 +105,24 @@ impl Worker {
             "PING" => self.pong(id, line),
             "PONG" => self.ponged(id, identity),
             "CAP" => self.cap(id, line),
+            "MODE" => self.mode(id, identity, line),
+            "KICK" => self.kick(id, identity, line),
+            "INVITE" => self.invite(id, identity, line),
+            "LIST" => self.list(id, identity, line),
+            "WHO" => self.who(id, identity, line),
+            "WHOIS" => self.whois(id, identity, line),
+            "WHOWAS" => self.whowas(id, line),
+            "ISON" => self.ison(id, line),
+            "USERHOST" => self.userhost(id, line),
+            "AWAY" => self.away(id, identity, line),
+            "SETNAME" => self.set_name(id, identity, line),
+            "CHATHISTORY" => self.chat_history(id, identity, line),
+            "STATS" => self.stats(id, line),
+            "HELP" => self.help(id, line),
+            "LUSERS" => self.lusers(id),
+            "INFO" => self.info(id),
+            "LINKS" => self.links(id),
+            "MOTD" | "VERSION" | "TIME" | "ADMIN" => self.about_server(id, verb, line),
             "USER" | "PASS" => self.numeric(id, numeric::ERR_ALREADYREGISTERED, &[]),
             _ => self.numeric(id, numeric::ERR_UNKNOWNCOMMAND, &[verb]),
         }

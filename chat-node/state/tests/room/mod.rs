@@ -32,7 +32,7 @@ pub struct Room {
     /// Every outcome, by shard.
     pub outcomes: BTreeMap<ShardId, Vec<Outcome>>,
     sequences: BTreeMap<(Incarnation, ShardId), u64>,
-    tokens: u8,
+    tokens: u32,
 }
 
 /// A client's session as its node knows it.
@@ -121,6 +121,11 @@ impl Room {
         Stamp { incarnation: node, sequence: *sequence }
     }
 
+    /// The next proposal of the node to this shard comes after `sequence`.
+    pub fn rewind_stamp(&mut self, node: Incarnation, shard: ShardId, sequence: u64) {
+        self.sequences.insert((node, shard), sequence);
+    }
+
     pub fn proposal(
         &mut self,
         node: Incarnation,
@@ -180,7 +185,9 @@ impl Room {
 
     pub fn new_token(&mut self) -> TokenHash {
         self.tokens += 1;
-        token(self.tokens)
+        let mut hash = [0xff; 32];
+        hash[..4].copy_from_slice(&self.tokens.to_be_bytes());
+        TokenHash(hash)
     }
 
     pub fn open_outcome(

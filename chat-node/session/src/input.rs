@@ -81,6 +81,7 @@ impl Worker {
         }
         connection.throttled = !connection.bucket.take(&limits, now);
         if connection.throttled {
+            self.throttled.push(id);
             return Flow::Wait;
         }
         let flow = match Line::parse(bytes) {

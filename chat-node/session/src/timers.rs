@@ -11,16 +11,23 @@ use crate::{
 /// Clients that are told to leave come back after up to so many seconds, so that they do not all come at once.
 const RECONNECT_SPREAD_S: u32 = 5;
 
+/// Calls of [`Worker::tick`] until every connection was looked at.
+const TICKS_A_ROUND: u64 = 10;
+
 impl Worker {
-    /// To be called about every 100 ms.
+    /// To be called about every 100 ms. Each call looks at a part of the connections, so that each is looked at about
+    /// once a second, and at all those that are over their rate.
     pub fn tick(&mut self, now: Now) {
         self.now = now;
-        for at in 0..self.connections.len() {
+        self.ticks = self.ticks.wrapping_add(1);
+        let part = (self.ticks % TICKS_A_ROUND) as usize;
+        for at in (part..self.connections.len()).step_by(TICKS_A_ROUND as usize) {
             let id = ConnectionId(u32::try_from(at).expect("connections are numbered by u32"));
             if self.connections[at].as_deref().is_some_and(|connection| !connection.is_closed()) {
                 self.tick_connection(id, now);
             }
         }
+        self.runnable.append(&mut self.throttled);
         self.caught_up();
         self.tell_to_leave(now);
         self.run_waiting();
@@ -29,10 +36,6 @@ impl Worker {
     fn tick_connection(&mut self, id: ConnectionId, now: Now) {
         let limits = self.config.limits;
         let connection = self.connection_mut(id);
-        if connection.throttled && !connection.input.is_empty() {
-            self.runnable.push(id);
-            return;
-        }
         let late = |since: u64, allowed: u64| now.monotonic_ms.saturating_sub(since) >= allowed;
         let timeout = match &connection.phase {
             Phase::Registering(registration) if late(registration.since_ms, limits.registration_ms) => {

@@ -57,6 +57,9 @@ pub struct Worker {
     closing: Vec<(ConnectionId, Close)>,
     resumed: Vec<ConnectionId>,
     pub(crate) runnable: Vec<ConnectionId>,
+    /// Connections whose next line waits for their rate.
+    pub(crate) throttled: Vec<ConnectionId>,
+    pub(crate) ticks: u64,
     pub(crate) read_only: Option<String>,
     pub(crate) draining: Option<Drain>,
     pub(crate) counters: Counters,
@@ -105,6 +108,8 @@ impl Worker {
             closing: Vec::new(),
             resumed: Vec::new(),
             runnable: Vec::new(),
+            throttled: Vec::new(),
+            ticks: 0,
             read_only: None,
             draining: None,
             counters: Counters::default(),

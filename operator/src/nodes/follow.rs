@@ -89,3 +89,115 @@ fn text(error: impl std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use contract::status::NodeState;
+    use kube::runtime::{reflector::ObjectRef, watcher::Event};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, tcp::OwnedWriteHalf},
+    };
+
+    use super::*;
+    use crate::{nodes::Follower, testing};
+
+    const UID: &str = "lounge-0-uid";
+
+    /// A follower of a node that the test plays.
+    async fn followed() -> (Arc<Followers>, crate::nodes::Notices, TcpListener) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (followers, notices) = Followers::new();
+        let task = tokio::spawn(follow(Arc::clone(&followers), UID.into(), listener.local_addr().unwrap()));
+        let follower = Follower {
+            room: ObjectRef::new("lounge").within("default"),
+            address: [127, 0, 0, 1].into(),
+            view: NodeView::Silent("it was not asked yet".into()),
+            task: task.abort_handle(),
+            seen: true,
+        };
+        followers.lock().insert(UID.into(), follower);
+        (followers, notices, listener)
+    }
+
+    /// Answers the next request with the head of a stream without end.
+    async fn answer(listener: &TcpListener) -> (String, OwnedWriteHalf) {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (mut read, mut write) = stream.into_split();
+        let mut request = vec![0; 1024];
+        let length = read.read(&mut request).await.unwrap();
+        write.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        // The follower's half stays open as long as the node's.
+        tokio::spawn(async move { while read.read(&mut [0; 64]).await.is_ok_and(|length| length > 0) {} });
+        (String::from_utf8_lossy(&request[..length]).into_owned(), write)
+    }
+
+    fn line(state: NodeState) -> Vec<u8> {
+        let mut line = serde_json::to_vec(&NodeStatus { state, ..testing::serving_node() }).unwrap();
+        line.push(b'\n');
+        line
+    }
+
+    #[tokio::test]
+    async fn lines_become_the_view_whatever_pieces_they_come_in() {
+        let (followers, mut notices, listener) = followed().await;
+        let (request, mut node) = answer(&listener).await;
+        assert!(request.starts_with("GET /v1/status?watch HTTP/1.1"), "{request}");
+        let text = [line(NodeState::Recovering), line(NodeState::Serving)].concat();
+        for piece in text.chunks(7) {
+            node.write_all(piece).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        for state in [NodeState::Recovering, NodeState::Serving] {
+            let room = notices.recv().await.unwrap();
+            assert_eq!((room.name.as_str(), room.namespace.as_deref()), ("lounge", Some("default")));
+            if state == NodeState::Serving {
+                assert_eq!(followers.view(UID), NodeView::Heard(testing::serving_node()));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_goes_is_silent_and_one_that_comes_back_is_heard() {
+        let (followers, mut notices, listener) = followed().await;
+        let (_, mut node) = answer(&listener).await;
+        node.write_all(&line(NodeState::Serving)).await.unwrap();
+        notices.recv().await.unwrap();
+        drop(node);
+        notices.recv().await.unwrap();
+        assert!(
+            matches!(followers.view(UID), NodeView::Silent(why) if why.contains("closed the connection"))
+        );
+        let (_, mut node) = answer(&listener).await;
+        node.write_all(&line(NodeState::Serving)).await.unwrap();
+        notices.recv().await.unwrap();
+        assert!(matches!(followers.view(UID), NodeView::Heard(_)));
+    }
+
+    #[tokio::test]
+    async fn nonsense_is_named_and_does_not_fill_memory() {
+        let (followers, mut notices, listener) = followed().await;
+        let (_, mut node) = answer(&listener).await;
+        node.write_all(b"{\"state\": 7}\n").await.unwrap();
+        notices.recv().await.unwrap();
+        assert!(matches!(followers.view(UID), NodeView::Silent(why) if why.contains("cannot be read")));
+        let (_, mut node) = answer(&listener).await;
+        let endless = vec![b'x'; MAX_LINE_BYTES + 1];
+        // The follower hangs up before it has read all of it.
+        let _ = node.write_all(&endless).await;
+        notices.recv().await.unwrap();
+        assert!(matches!(followers.view(UID), NodeView::Silent(why) if why.contains("longer than")));
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_is_gone_is_followed_no_more() {
+        let (followers, _notices, _listener) = followed().await;
+        let pod = testing::pod("lounge-0", &serde_json::json!({"phase": "Running", "podIP": "127.0.0.1"}));
+        followers.pod_changed(&Event::Delete(pod));
+        assert_eq!(followers.len(), 0);
+        let (followers, _notices, _listener) = followed().await;
+        followers.pod_changed(&Event::Init);
+        followers.pod_changed(&Event::InitDone);
+        assert!(followers.is_empty(), "what a new list does not hold is gone");
+    }
+}

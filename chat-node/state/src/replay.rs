@@ -7,8 +7,8 @@
 //!   (`Freed`) if they did when a shard forgot the one who left;
 //! - gaps: told for a channel only if an event of *it* is gone, not because the window moved past a quiet client.
 //!
-//! Not known any more, and decided: the rank of a member who left meanwhile and whose rank did not change between is
-//! taken as none (of what it missed, STATUSMSG alone is affected); a QUIT whose forgetting is no longer kept is shown.
+//! Not known any more, and decided: a QUIT whose forgetting is no longer kept is shown; a gap in a channel that ended
+//! since is not told.
 //! Streams are merged by time under the log's order: nothing goes before the directory events it has seen, no `Freed`
 //! before the forgettings it names.
 
@@ -65,8 +65,8 @@ pub fn replay<'a>(
         View { user, shards: BTreeMap::new(), standing: BTreeMap::new(), leaving: BTreeSet::new() };
     for shard in shards {
         let after = seen_of(shard.shard());
-        find_gaps(user, directory, directory_seen, shard, after, &mut gaps);
         view.walk_back(shard, after, &named);
+        view.find_gaps(directory, directory_seen, shard, after, &mut gaps);
     }
     let events = view.merge(directory, directory_seen);
     Replay { gaps: gaps.into_iter().collect(), events }
@@ -85,39 +85,6 @@ fn subject(kind: &EventKind) -> Option<UserId> {
         | EventKind::RealNameChanged { user, .. }
         | EventKind::Freed { user, .. } => Some(*user),
         _ => None,
-    }
-}
-
-fn find_gaps(
-    user: UserId,
-    directory: &Directory,
-    directory_seen: Position,
-    shard: &ChannelShard,
-    after: Position,
-    gaps: &mut BTreeSet<Gap>,
-) {
-    let oldest = shard.kept().oldest();
-    let directory_behind = directory_seen.0 + 1 < directory.kept().oldest().0;
-    if after.0 + 1 >= oldest.0 && !directory_behind {
-        return;
-    }
-    for id in shard.channels_of(user) {
-        let Some(channel) = shard.channel(id) else { continue };
-        let Some(own) = channel.member(user) else { continue };
-        let events_gone = shard.dropped_in(id).is_some_and(|gone| gone > after && gone >= own.joined);
-        let names_gone = directory_behind
-            && channel.members.iter().any(|(other, member)| {
-                let shown = directory_seen.max(own.joined_dir_at).max(member.joined_dir_at);
-                directory
-                    .user(*other)
-                    .is_some_and(|other| other.changed > shown && other.changed < directory.kept().oldest())
-            });
-        if events_gone || names_gone {
-            gaps.insert(Gap::Channel { channel: id, oldest });
-        }
-    }
-    if shard.dropped_for(user).is_some_and(|gone| gone > after) {
-        gaps.insert(Gap::Direct { shard: shard.shard(), oldest });
     }
 }
 
@@ -182,8 +149,8 @@ impl<'a> View<'a> {
                 if who == self.user {
                     if is_in {
                         self.standing.remove(&channel);
-                    } else {
-                        self.standing.insert(channel, Standing::joined(false));
+                    } else if let Some(member) = shard.left(event.position) {
+                        self.standing.insert(channel, Standing(*member));
                     }
                 } else if named.contains(&who) {
                     changes
@@ -199,6 +166,36 @@ impl<'a> View<'a> {
         }
         let cursor = Position(after.0.max(shard.kept().oldest().0.saturating_sub(1)));
         self.shards.insert(shard.shard(), ShardView { shard, after, cursor, changes });
+    }
+
+    /// Of the channels that the user was in where the replay begins.
+    fn find_gaps(
+        &self,
+        directory: &Directory,
+        directory_seen: Position,
+        shard: &ChannelShard,
+        after: Position,
+        gaps: &mut BTreeSet<Gap>,
+    ) {
+        let oldest = shard.kept().oldest();
+        let oldest_name = directory.kept().oldest();
+        for (id, Standing(own)) in self.standing.iter().filter(|(id, _)| id.shard == shard.shard()) {
+            let events_gone = shard.dropped_in(*id).is_some_and(|gone| gone > after && gone >= own.joined);
+            let is_name_gone = |(other, member): (&UserId, &Member)| {
+                let shown = directory_seen.max(own.joined_dir_at).max(member.joined_dir_at);
+                directory
+                    .user(*other)
+                    .is_some_and(|other| other.changed > shown && other.changed < oldest_name)
+            };
+            let names_gone = directory_seen.0 + 1 < oldest_name.0
+                && shard.channel(*id).is_some_and(|channel| channel.members.iter().any(is_name_gone));
+            if events_gone || names_gone {
+                gaps.insert(Gap::Channel { channel: *id, oldest });
+            }
+        }
+        if shard.dropped_for(self.user).is_some_and(|gone| gone > after) {
+            gaps.insert(Gap::Direct { shard: shard.shard(), oldest });
+        }
     }
 
     /// Own rank over a mode change: forwards, or back.

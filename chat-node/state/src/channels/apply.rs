@@ -160,10 +160,12 @@ impl ChannelShard {
                 self.note_dropped_in(*channel, at);
             }
             EventKind::Parted { channel, .. } => {
+                self.state.left.remove(&at);
                 self.note_dropped_in(*channel, at);
                 self.note_dropped_for(event.actor, at);
             }
             EventKind::Kicked { channel, target, .. } | EventKind::Invited { channel, target, .. } => {
+                self.state.left.remove(&at);
                 self.note_dropped_in(*channel, at);
                 self.note_dropped_for(Some(*target), at);
             }

@@ -66,7 +66,7 @@ impl ChannelShard {
         let found = self.known_channel(channel)?;
         found.as_member(user)?;
         let name = Arc::clone(&found.name);
-        self.leave(channel, user);
+        self.leave_by_event(channel, user);
         let reason = reason.map(str::to_owned);
         Ok(EventKind::Parted { channel, name, prefix: Arc::clone(prefix), reason })
     }
@@ -86,7 +86,7 @@ impl ChannelShard {
             return Err(Refusal::UserNotInChannel);
         }
         let name = Arc::clone(&found.name);
-        self.leave(channel, target);
+        self.leave_by_event(channel, target);
         Ok(EventKind::Kicked {
             channel,
             name,
@@ -124,6 +124,14 @@ impl ChannelShard {
             target,
             target_nick: target_nick.to_owned(),
         })
+    }
+
+    /// A member who stays in the room leaves by the next event.
+    fn leave_by_event(&mut self, channel: ChannelId, user: UserId) {
+        let member = self.channel(channel).and_then(|channel| channel.member(user)).copied();
+        let at = self.state.journal.next_position();
+        self.state.left.extend(member.map(|member| (at, member)));
+        self.leave(channel, user);
     }
 
     /// Takes a member out, and the channel with the last one.

@@ -60,6 +60,8 @@ struct State {
     forgiven: Position,
     /// Up to where each other shard's direct messages were copied here.
     copied: BTreeMap<ShardId, CopyMark>,
+    /// What members who left were, by the position of their leaving, while that is kept for resumes.
+    left: BTreeMap<Position, Member>,
     /// Position of the last event of a channel that is no longer kept for resumes.
     dropped_in: BTreeMap<ChannelId, Position>,
     /// The same for what concerned one user alone.
@@ -89,6 +91,7 @@ impl ChannelShard {
                 forgotten: BTreeMap::new(),
                 forgiven: Position(0),
                 copied: BTreeMap::new(),
+                left: BTreeMap::new(),
                 dropped_in: BTreeMap::new(),
                 dropped_for: BTreeMap::new(),
             },
@@ -182,6 +185,11 @@ impl ChannelShard {
     /// The events after `position`, or the position of the oldest one kept when some are gone.
     pub fn events_since(&self, position: Position) -> Result<impl Iterator<Item = &Arc<Event>>, Position> {
         self.kept.since(position)
+    }
+
+    /// What the member was who left by the event at `position`, while that is kept.
+    pub(crate) fn left(&self, position: Position) -> Option<&Member> {
+        self.state.left.get(&position)
     }
 
     pub fn kept(&self) -> &Kept {

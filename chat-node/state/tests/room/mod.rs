@@ -351,6 +351,14 @@ impl Room {
         }
     }
 
+    /// The rest of [`Self::sweep`] for a user whom every shard forgot.
+    pub fn sweep_after_forgetting(&mut self, node: Incarnation, user: UserId) {
+        let reach = self.directory.closing_user(user).expect("it is closing").user.reach.clone();
+        let at = |shard: ShardId| self.shard(shard).forgotten(user).expect("it was forgotten").at;
+        let forgotten = reach.into_iter().map(|shard| (shard, at(shard))).collect();
+        self.directory_chore(node, DirectoryCommand::Free { user, forgotten });
+    }
+
     /// What the housekeeper does about direct messages.
     pub fn copy(&mut self, node: Incarnation) {
         for dest in 1..=self.shard_count() {

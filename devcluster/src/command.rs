@@ -18,6 +18,9 @@ use crate::requirements;
 use crate::tools::Programs;
 use crate::{addons, policy, self_test, status};
 
+/// Enough to part them and to keep a majority.
+const DEFAULT_NODES: usize = 3;
+
 /// A real Kubernetes on this Linux machine.
 #[derive(Debug, Parser)]
 #[command(name = "devcluster", version)]
@@ -30,9 +33,9 @@ struct Arguments {
 enum Verb {
     /// Start a cluster, or repair the one that is there; build what is missing.
     Up {
-        /// How many Kubernetes nodes.
-        #[arg(long, default_value_t = 3)]
-        nodes: usize,
+        /// How many Kubernetes nodes: as many as there are, or 3, where nothing is said.
+        #[arg(long)]
+        nodes: Option<usize>,
         /// Notice and mend failures as slowly as Kubernetes does by default.
         #[arg(long)]
         default_timings: bool,
@@ -81,7 +84,7 @@ enum Verb {
     Env,
     /// Start a cluster, break it in every way, and check that all works and nothing is left.
     SelfTest {
-        #[arg(long, default_value_t = 3)]
+        #[arg(long, default_value_t = DEFAULT_NODES)]
         nodes: usize,
     },
     /// Keep the kernel's rules of one node as the NetworkPolicies say.
@@ -138,7 +141,8 @@ fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Up { nodes, default_timings } => {
             let timings = if default_timings { Timings::Defaults } else { Timings::Tuned };
-            up(Options { nodes, timings })
+            let nodes = nodes.or_else(|| Some(Cluster::running().ok()?.nodes()));
+            up(Options { nodes: nodes.unwrap_or(DEFAULT_NODES), timings })
         }
         Verb::Down => Cluster::stop(),
         Verb::Status => {

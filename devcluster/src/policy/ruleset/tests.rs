@@ -36,11 +36,13 @@ fn policy(spec: &Value) -> Value {
     json!({"metadata": {"namespace": "chat", "name": "p"}, "spec": spec})
 }
 
-/// The rules of a chain, without what every chain has.
+/// What a chain lets through; it must drop the rest.
 fn chain<'a>(ruleset: &'a str, name: &str) -> Option<Vec<&'a str>> {
     let start = ruleset.find(&format!("chain {name} {{"))?;
     let body = ruleset[start..].lines().skip(1);
-    Some(body.map(str::trim).take_while(|line| *line != "}" && *line != "counter drop").collect())
+    let mut rules: Vec<_> = body.map(str::trim).take_while(|line| *line != "}").collect();
+    assert_eq!(rules.pop(), Some("counter drop"), "{ruleset}");
+    Some(rules)
 }
 
 #[test]

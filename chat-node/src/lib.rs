@@ -1,1 +1,33 @@
-//! Placeholder.
+//! A chat node: sockets, threads, disks and clocks around the pure layers below it.
+//!
+//! One thread a worker, each an epoll loop with its own sockets and its own replica of the state ([`worker`]); one
+//! that accepts connections and answers HTTP ([`front`]); the log's own; one that writes snapshots ([`snapshots`]);
+//! and the main thread, which answers probes ([`admin`]) and oversees the others ([`node`]).
+
+mod admin;
+mod admission;
+mod board;
+mod check;
+mod chores;
+pub mod cli;
+mod config;
+mod crew;
+mod doorbell;
+mod drain;
+mod figures;
+mod flushes;
+mod front;
+mod http;
+mod latency;
+mod listen;
+mod metrics;
+mod node;
+mod recover;
+mod settings;
+mod snapshots;
+mod socket;
+mod tcp;
+mod view;
+mod web;
+mod websocket;
+mod worker;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `chat-node` program.
+
+fn main() -> std::process::ExitCode {
+    chat_node::cli::run()
+}

@@ -1,0 +1,120 @@
+//! Admin HTTP: probes, metrics, status. On the main thread, away from the workers, so that it answers under load.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use contract::status::{LIVEZ, METRICS, READYZ, STATUS};
+use futures::StreamExt;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Frame,
+    header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
+};
+use prometheus_client::registry::Registry;
+use tokio::{net::TcpListener, sync::Semaphore, time};
+
+use crate::{
+    board::Board,
+    http::{self, AcceptBackoff, Body},
+    metrics,
+};
+
+/// Probes, a scraper or two, and the operator's watch; more is a mistake.
+const MAX_CONNECTIONS: usize = 64;
+/// A watcher hears at least this often …
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// … and at most this often.
+const WATCH_GAP: Duration = Duration::from_millis(100);
+
+/// Serves until it is dropped.
+pub(crate) async fn serve(listener: TcpListener, board: Arc<Board>) {
+    let registry = Arc::new(metrics::registry(Arc::clone(&board)));
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut backoff = AcceptBackoff::new();
+    loop {
+        let Some((stream, _)) = backoff.after(listener.accept().await).await else { continue };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tracing::warn!("more than {MAX_CONNECTIONS} connections to the admin port; one was closed");
+            continue;
+        };
+        let (board, registry) = (Arc::clone(&board), Arc::clone(&registry));
+        tokio::spawn(async move {
+            http::serve(stream, |request| std::future::ready(answer(&request, &board, &registry))).await;
+            drop(place);
+        });
+    }
+}
+
+fn answer<B>(request: &Request<B>, board: &Arc<Board>, registry: &Registry) -> Response<Body> {
+    let path = request.uri().path();
+    if ![LIVEZ, READYZ, METRICS, STATUS].contains(&path) {
+        return http::text(StatusCode::NOT_FOUND, "There is no such page here.\n");
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return http::method_not_allowed("GET, HEAD");
+    }
+    let mut response = match path {
+        LIVEZ => probe(board.not_alive()),
+        READYZ => probe(board.not_ready()),
+        METRICS => match metrics::render(registry) {
+            Ok(text) => typed(metrics::CONTENT_TYPE, http::full(text)),
+            Err(_) => http::text(StatusCode::INTERNAL_SERVER_ERROR, "The metrics cannot be written.\n"),
+        },
+        _ if watches(request.uri().query()) => typed("application/x-ndjson", watch(Arc::clone(board))),
+        _ => typed("application/json", http::full(status_line(board))),
+    };
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn probe(trouble: Option<String>) -> Response<Body> {
+    match trouble {
+        None => http::text(StatusCode::OK, "ok\n"),
+        Some(reason) => http::text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+fn typed(content_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+fn watches(query: Option<&str>) -> bool {
+    query.is_some_and(|query| query.split('&').any(|pair| pair == "watch" || pair.starts_with("watch=")))
+}
+
+fn status_line(board: &Board) -> String {
+    let mut line = serde_json::to_string(&board.status()).expect("a status is plain data");
+    line.push('\n');
+    line
+}
+
+/// A line at once, on every change, and every second.
+fn watch(board: Arc<Board>) -> Body {
+    let mut changes = board.changes();
+    changes.mark_unchanged();
+    let lines = futures::stream::unfold((board, changes, true), |(board, mut changes, first)| async move {
+        if !first {
+            time::sleep(WATCH_GAP).await;
+            // An error would mean that the board is gone, but it is held right here.
+            let _ = time::timeout(WATCH_EVERY - WATCH_GAP, changes.changed()).await;
+            changes.mark_unchanged();
+        }
+        let line = Bytes::from(status_line(&board));
+        Some((line, (board, changes, false)))
+    });
+    StreamBody::new(lines.map(|line| Ok::<_, Infallible>(Frame::data(line)))).boxed_unsync()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watching_is_asked_for_by_name() {
+        assert!(watches(Some("watch")) && watches(Some("a=b&watch=1")));
+        assert!(!watches(None) && !watches(Some("unwatch")));
+    }
+}

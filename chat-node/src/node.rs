@@ -1,0 +1,467 @@
+//! A node put together: its log, its workers, its doors, from the start to the last snapshot.
+
+use std::{io, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+
+use chat_log::{
+    clock::{Clock, SystemClock},
+    disk::FileDisk,
+    follower::Follower,
+    handle::{HandleOptions, LocalLogHandle},
+    identity::{Identity, IdentityError},
+    local::{LocalLog, LocalOptions, OpenError},
+    log::{FollowError, Log},
+};
+use chat_protocol::UnixMillis;
+use chat_session::{Housekeeper, Random, Revision, SessionConfig, Worker};
+use chat_state::ids::{Lineage, MemberId};
+use contract::config::{LogConfig, NodeConfig};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+
+use crate::{
+    admin,
+    admission::Admission,
+    board::{Board, Phase, Told},
+    chores::Chores,
+    crew::{Crew, Order},
+    drain,
+    flushes::{Flushes, MeasuredDisk},
+    front::{Doors, Front},
+    listen::{ListenError, listen},
+    recover::{RecoverError, StartingPoint},
+    settings,
+    snapshots::{self, Desk},
+    worker::{Seat, Tools, WorkerThread},
+};
+
+/// Why a node could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NodeError {
+    #[error("cannot open the data directory {place}: {source}")]
+    Data { place: String, source: io::Error },
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("cannot recover: {0}")]
+    Recover(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("{0}")]
+    Listen(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("cannot follow the log: {0}")]
+    Follow(#[from] FollowError),
+    #[error("the system refuses {what}: {source}")]
+    System { what: &'static str, source: io::Error },
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl NodeError {
+    /// The data directory was made for another configuration than this one.
+    pub(crate) fn is_of_configuration(&self) -> bool {
+        matches!(
+            self,
+            Self::Open(OpenError::Identity(
+                IdentityError::OtherRoom { .. } | IdentityError::OtherShards { .. } | IdentityError::RoomName
+            ))
+        )
+    }
+}
+
+impl From<ListenError> for NodeError {
+    fn from(error: ListenError) -> Self {
+        Self::Listen(Box::new(error))
+    }
+}
+
+impl From<RecoverError> for NodeError {
+    fn from(error: RecoverError) -> Self {
+        Self::Recover(Box::new(error))
+    }
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
+    move |source| NodeError::System { what, source }
+}
+
+/// What threads report to the main one.
+enum Notice {
+    /// A worker has applied what was in the log.
+    CaughtUp,
+    /// The node is registered and its settings are in force.
+    Settled,
+    Failed(String),
+}
+
+type Notices = mpsc::UnboundedSender<Notice>;
+
+/// Random bytes of the system.
+struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        getrandom::fill(bytes).expect("the system has random bytes");
+    }
+}
+
+fn random_number() -> u64 {
+    let mut bytes = [0; 8];
+    SystemRandom.fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+/// Runs a node until it is told to stop. Ok after a drain.
+pub(crate) fn run(config: &NodeConfig) -> Result<(), NodeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("the main thread its runtime"))?;
+    let sockets = Sockets::bind(config)?;
+    let (notices, mut heard) = mpsc::unbounded_channel();
+    let node = Node::start(config, &notices)?;
+    drop(notices);
+    // After a failure there is nothing to tidy up: what was acknowledged is on the disk.
+    runtime.block_on(node.oversee(config, sockets, &mut heard))?;
+    node.close(drain::closing_time(config.drain_deadline.as_duration()));
+    Ok(())
+}
+
+/// Every listener, bound before anything else: a port that is taken is found at once.
+struct Sockets {
+    doors: Doors,
+    admin: std::net::TcpListener,
+    irc_address: Option<SocketAddr>,
+    web_address: Option<SocketAddr>,
+    admin_address: SocketAddr,
+}
+
+impl Sockets {
+    fn bind(config: &NodeConfig) -> Result<Self, NodeError> {
+        let listeners = &config.listeners;
+        let admin = listen("listeners.admin", listeners.admin)?;
+        let irc =
+            listeners.irc.as_ref().map(|irc| listen("listeners.irc.address", irc.address)).transpose()?;
+        let web =
+            listeners.web.as_ref().map(|web| listen("listeners.web.address", web.address)).transpose()?;
+        let address =
+            |listener: &std::net::TcpListener| listener.local_addr().map_err(system("a listener's address"));
+        Ok(Self {
+            irc_address: irc.as_ref().map(address).transpose()?,
+            web_address: web.as_ref().map(address).transpose()?,
+            admin_address: address(&admin)?,
+            doors: Doors {
+                irc,
+                web,
+                allowed_origins: listeners.web.iter().flat_map(|web| web.allowed_origins.clone()).collect(),
+            },
+            admin,
+        })
+    }
+}
+
+struct Node {
+    board: Arc<Board>,
+    log: Arc<LocalLogHandle>,
+    workers: Vec<JoinHandle<()>>,
+    archive: JoinHandle<()>,
+}
+
+impl Node {
+    /// Opens the log and starts the threads that have to do with it.
+    fn start(config: &NodeConfig, notices: &Notices) -> Result<Self, NodeError> {
+        let clock = Arc::new(SystemClock::new());
+        let flushes = Arc::new(Flushes::default());
+        let (log, member, start) = open_log(config, &clock, &flushes, notices)?;
+        let (desk, archive) = snapshots::start(Arc::clone(&log) as Arc<dyn Log>, start.snapshots())
+            .map_err(system("a thread"))?;
+
+        let seats: Vec<_> = (0..config.workers)
+            .map(|_| Seat::new())
+            .collect::<Result<_, _>>()
+            .map_err(system("an epoll instance"))?;
+        let (seats, handles): (Vec<_>, Vec<_>) = seats.into_iter().unzip();
+        let board = Arc::new(Board {
+            clock: Arc::clone(&clock),
+            member,
+            crew: Crew::new(handles),
+            admission: Admission::new(
+                config.limits.max_connections,
+                config.limits.max_connections_per_address,
+            ),
+            log: Arc::clone(&log) as Arc<dyn Log>,
+            flushes,
+            told: Told::new(),
+        });
+
+        let nonce = random_number();
+        let start = Arc::new(start);
+        let mut workers = Vec::new();
+        for (number, seat) in (0_u16..).zip(seats) {
+            let follower = log.follow(start.follow_from())?;
+            let plan = Plan {
+                number,
+                workers: u16::try_from(config.workers).expect("the configuration's check bounds it"),
+                nonce,
+                session: session_config(config, number, &clock),
+                chores: (number == 0).then(|| chores(config, nonce, &board, notices)),
+                log: Arc::clone(&log) as Arc<dyn Log>,
+                follower,
+                clock: Arc::clone(&clock),
+                desk: desk.clone(),
+                start: Arc::clone(&start),
+                notices: notices.clone(),
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || plan.run(seat))
+                .map_err(system("a thread"))?;
+            workers.push(thread);
+        }
+        Ok(Self { board, log, workers, archive })
+    }
+
+    /// Serves admin requests from now on, clients as soon as the node has caught up; returns when it was told to stop
+    /// and drained, or when something broke.
+    async fn oversee(
+        &self,
+        config: &NodeConfig,
+        sockets: Sockets,
+        heard: &mut mpsc::UnboundedReceiver<Notice>,
+    ) -> Result<(), NodeError> {
+        let mut stop_signals = StopSignals::new()?;
+        let admin = tokio::net::TcpListener::from_std(sockets.admin).map_err(system("the admin listener"))?;
+        let admin = tokio::spawn(admin::serve(admin, Arc::clone(&self.board)));
+        let mut waiting = Waiting { workers: self.workers.len(), settled: false };
+        let mut doors = Some(sockets.doors);
+        let mut front = None;
+        let told_to_stop = loop {
+            tokio::select! {
+                () = stop_signals.next() => break Ok(()),
+                notice = heard.recv() => match notice {
+                    Some(Notice::Failed(reason)) => break Err(NodeError::Failed(reason)),
+                    Some(notice) => waiting.heard(&notice),
+                    None => break Err(NodeError::Failed("all workers ended".to_owned())),
+                },
+            }
+            if waiting.is_over()
+                && let Some(doors) = doors.take()
+            {
+                let (admission, crew) = (Arc::clone(&self.board.admission), Arc::clone(&self.board.crew));
+                front = Some(Front::open(doors, admission, crew).map_err(system("the front thread"))?);
+                self.board.enter(Phase::Serving);
+                let shown = |address: Option<SocketAddr>| {
+                    address.map_or_else(|| "off".to_owned(), |address| address.to_string())
+                };
+                tracing::info!(
+                    irc = shown(sockets.irc_address),
+                    web = shown(sockets.web_address),
+                    admin = %sockets.admin_address,
+                    data = %config.data.display(),
+                    started_in_ms = self.board.clock.monotonic().as_millis() as u64,
+                    "ready"
+                );
+            }
+        };
+        if told_to_stop.is_ok() {
+            let deadline = config.drain_deadline.as_duration();
+            tokio::select! {
+                () = drain::drain(&self.board, deadline, stop_signals.next()) => {}
+                Some(Notice::Failed(reason)) = heard.recv() => return Err(NodeError::Failed(reason)),
+            }
+        }
+        drop(front);
+        admin.abort();
+        told_to_stop
+    }
+
+    /// Ends the threads in the order in which they need each other.
+    fn close(self, time: Duration) {
+        let (done, finished) = std::sync::mpsc::channel();
+        let closing = std::thread::spawn(move || {
+            self.board.crew.tell_all(|| Order::Stop);
+            for worker in self.workers {
+                // One that panicked said so where it happened.
+                let _ = worker.join();
+            }
+            // The workers had the only desks: without them it ends.
+            let _ = self.archive.join();
+            self.log.stop();
+            // Nobody listens any more when the time is over.
+            let _ = done.send(());
+        });
+        match finished.recv_timeout(time) {
+            Ok(()) => tracing::info!("stopped"),
+            // Snapshots only make the next start faster: they are not worth missing the deadline.
+            Err(_) if !closing.is_finished() => {
+                tracing::warn!("the disk is slow; stopped without the last snapshots");
+            }
+            Err(_) => tracing::error!("stopped, but a thread panicked meanwhile"),
+        }
+    }
+}
+
+/// What has to happen before clients may come in.
+struct Waiting {
+    workers: usize,
+    settled: bool,
+}
+
+impl Waiting {
+    fn heard(&mut self, notice: &Notice) {
+        match notice {
+            Notice::CaughtUp => self.workers -= 1,
+            Notice::Settled => self.settled = true,
+            Notice::Failed(_) => {}
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.workers == 0 && self.settled
+    }
+}
+
+struct StopSignals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl StopSignals {
+    fn new() -> Result<Self, NodeError> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(system("a signal handler"))?,
+            interrupt: signal(SignalKind::interrupt()).map_err(system("a signal handler"))?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn open_log(
+    config: &NodeConfig,
+    clock: &Arc<SystemClock>,
+    flushes: &Arc<Flushes>,
+    notices: &Notices,
+) -> Result<(Arc<LocalLogHandle>, MemberId, StartingPoint), NodeError> {
+    let LogConfig::Local { shards } = config.log;
+    let disk = FileDisk::open(&config.data)
+        .map_err(|source| NodeError::Data { place: config.data.display().to_string(), source })?;
+    let disk = Arc::new(MeasuredDisk::new(disk, Arc::clone(flushes)));
+    let identity = Identity {
+        member: MemberId(random_number()),
+        room: config.network.clone(),
+        shards,
+        lineage: Lineage::default(),
+    };
+    let (log, recovered) = LocalLog::open(disk, &LocalOptions::new(identity))?;
+    let member = recovered.identity.member;
+    let store = log.snapshots().clone();
+    let notices = notices.clone();
+    let on_fatal = Box::new(move |reason: &str| {
+        // The receiver goes only when the process does.
+        let _ = notices.send(Notice::Failed(format!("the log is broken: {reason}")));
+    });
+    let clock = Arc::clone(clock) as Arc<dyn Clock>;
+    let log =
+        LocalLogHandle::start(log, clock, &HandleOptions::default(), on_fatal).map_err(system("a thread"))?;
+    Ok((Arc::new(log), member, StartingPoint::new(recovered, store)))
+}
+
+fn session_config(config: &NodeConfig, worker: u16, clock: &SystemClock) -> SessionConfig {
+    let LogConfig::Local { shards } = config.log;
+    SessionConfig {
+        worker,
+        server_name: config.server_name.clone(),
+        network: config.network.clone(),
+        version: concat!("chat-node-", env!("CARGO_PKG_VERSION")).to_owned(),
+        created: UnixMillis(clock.now_ms()).to_string(),
+        shards,
+        limits: settings::connection_limits(&config.limits),
+        reconnect_to: "*".to_owned(),
+    }
+}
+
+fn chores(config: &NodeConfig, nonce: u64, board: &Arc<Board>, notices: &Notices) -> Chores {
+    let revision = if config.revision.is_some() { Revision::Given } else { Revision::Counted };
+    let housekeeper = Housekeeper::new(board.member, nonce, settings::settings(config), revision);
+    let (publisher, notices) = (Arc::clone(board), notices.clone());
+    Chores::new(
+        housekeeper,
+        Arc::clone(&board.log),
+        Box::new(move || {
+            // The receiver goes only when the process does.
+            let _ = notices.send(Notice::Settled);
+        }),
+        Box::new(move |view| publisher.publish(view)),
+    )
+}
+
+/// What a worker's thread is started with.
+struct Plan {
+    number: u16,
+    workers: u16,
+    nonce: u64,
+    session: SessionConfig,
+    chores: Option<Chores>,
+    log: Arc<dyn Log>,
+    follower: Follower,
+    clock: Arc<SystemClock>,
+    desk: Desk,
+    start: Arc<StartingPoint>,
+    notices: Notices,
+}
+
+impl Plan {
+    fn run(self, seat: Seat) {
+        let obituary = Obituary { number: self.number, notices: self.notices.clone(), said: false };
+        let outcome = self.try_run(seat);
+        obituary.say(outcome);
+    }
+
+    fn try_run(self, seat: Seat) -> Result<(), String> {
+        let Self { number, workers, nonce, session, chores, log, follower, clock, desk, start, notices } =
+            self;
+        let replicas = start.replicas().map_err(|error| error.to_string())?;
+        // Its snapshots' bytes are not needed any more once every worker has its own copy.
+        drop(start);
+        let core = Worker::new(session, nonce, Box::new(SystemRandom), replicas.directory, replicas.channels);
+        let on_caught_up = Box::new(move || {
+            // The receiver goes only when the process does.
+            let _ = notices.send(Notice::CaughtUp);
+        });
+        let tools = Tools { core, log, follower, clock, desk, number, workers, chores, on_caught_up };
+        WorkerThread::new(seat, tools).run().map_err(|error| error.to_string())
+    }
+}
+
+/// Says how a worker ended, even if it panicked.
+struct Obituary {
+    number: u16,
+    notices: Notices,
+    said: bool,
+}
+
+impl Obituary {
+    fn say(mut self, outcome: Result<(), String>) {
+        self.said = true;
+        if let Err(reason) = outcome {
+            self.send(reason);
+        }
+    }
+
+    fn send(&self, reason: String) {
+        // The receiver goes only when the process does.
+        let _ = self.notices.send(Notice::Failed(reason));
+    }
+}
+
+impl Drop for Obituary {
+    fn drop(&mut self) {
+        if !self.said {
+            self.send(format!("worker {} panicked", self.number));
+        }
+    }
+}

@@ -62,7 +62,7 @@ export class Chat {
     this.#outbox = new Outbox();
     this.#requests.clear();
     this.#outside.clearTimeout(this.#retry);
-    this.state = initialState();
+    this.state = { ...initialState(), visible: this.state.visible };
     this.#remembered = '';
     this.#outside.changed();
   }
@@ -144,6 +144,13 @@ export class Chat {
     if (!buffer || buffer.end !== '' || buffer.loading !== '' || buffer.items.length >= MAX_LOADED_ITEMS) return;
     const oldest = buffer.items.find((item) => item.msgid);
     if (oldest) this.#askHistory(key, 'before', `msgid=${oldest.msgid}`);
+  }
+
+  /** Asks for what was said before the first message after a gap mark. */
+  fillGap(key, gap) {
+    const { items } = this.state.buffers.get(key);
+    const next = items.slice(items.findIndex((item) => item.key === gap)).find((item) => item.msgid);
+    this.#askHistory(key, 'before', next ? `msgid=${next.msgid}` : '*', gap);
   }
 
   /** Sends a failed message again, as a new one. */
@@ -259,7 +266,7 @@ export class Chat {
     return { ...message, tags: { ...message.tags, label } };
   }
 
-  #askHistory(key, mode, reference) {
+  #askHistory(key, mode, reference, gap = '') {
     const buffer = this.state.buffers.get(key);
     if (!buffer || buffer.kind === 'server' || buffer.loading !== '' || !this.#connection.online) return;
     if (!this.#connection.caps.has('draft/chathistory')) {
@@ -267,8 +274,8 @@ export class Chat {
       return;
     }
     const limit = Math.min(HISTORY_LINES, Number(this.state.support.CHATHISTORY) || HISTORY_LINES);
-    const params = [mode === 'latest' ? 'LATEST' : 'BEFORE', buffer.name, reference, String(limit)];
-    this.#connection.send(this.#labelled({ command: 'CHATHISTORY', params }, { history: { key, mode } }));
+    const params = [reference === '*' ? 'LATEST' : 'BEFORE', buffer.name, reference, String(limit)];
+    this.#connection.send(this.#labelled({ command: 'CHATHISTORY', params }, { history: { key, mode, gap } }));
     this.#dispatch({ type: 'historyAsked', key, mode });
   }
 
@@ -366,7 +373,7 @@ export class Chat {
     this.#requests.delete(label);
     const key = request?.key ?? keyOf(target);
     const mode = request?.mode ?? (this.state.buffers.get(key)?.loading || 'latest');
-    this.#dispatch({ type: 'history', key, messages, mode, now: this.#outside.now() });
+    this.#dispatch({ type: 'history', key, messages, mode, gap: request?.gap, now: this.#outside.now() });
   }
 
   #hearLine({ message, label, replay }) {

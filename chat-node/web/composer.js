@@ -35,7 +35,9 @@ export class Composer {
     const buffer = state.buffers.get(state.active);
     if (state.active !== this.#key) {
       if (this.#key !== null) this.#drafts.set(this.#key, this.#field.value);
-      this.#field.value = this.#drafts.get(state.active) ?? '';
+      const draft = this.#drafts.get(state.active) ?? '';
+      this.#field.value = draft;
+      this.#field.setSelectionRange(draft.length, draft.length);
       this.#key = state.active;
       this.#cycle = null;
       this.#recalled = -1;

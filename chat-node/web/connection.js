@@ -20,6 +20,8 @@ const MAX_QUEUED_LINES = 500;
 const PACE_BURST = 15;
 const PACE_EACH_MS = 220;
 const MAX_MOVE_SECONDS = 600;
+/** Refusals that reach the person at the door or in the banner, not as lines of a conversation. */
+const TOLD_OTHERWISE = new Set(['tryLater', 'nickRefused', 'refused']);
 
 /** Waiting time before the attempt after `failures` failed ones; half of it is chance, so that a crowd spreads. */
 export function backoffMs(failures, random) {
@@ -150,7 +152,7 @@ export class Connection {
     const step = link.handshake.receive(message);
     step.send.forEach((line) => this.#write(link, line));
     const passed = link.batches.accept(message);
-    if (passed?.kind === 'line') this.#pass(link, passed);
+    if (passed?.kind === 'line' && !TOLD_OTHERWISE.has(step.event?.type)) this.#pass(link, passed);
     if (passed?.kind === 'history') this.#outside.emit({ type: 'history', ...passed });
     if (step.event) this.#progress(link, step.event);
     if (passed?.kind === 'replayEnd') this.#replayed(link);

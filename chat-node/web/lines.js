@@ -8,8 +8,8 @@ import { explainMode, explainRefusal } from './words.js';
 const ACTION = /^\x01ACTION (.*?)\x01?$/s;
 const MAX_LISTED_CHANNELS = 2_000;
 /** Numerics of the greeting: kept on the server's page, never pushed at anybody. */
-const GREETING = /^(00[1-4]|25\d|26[56]|37[256])$/;
-const SILENT = new Set(['315', '321', '329', '366', '422', 'ACK', 'TAGMSG', 'ACCOUNT', 'NOTE', 'PONG', 'MARKREAD']);
+const GREETING = /^(00[1-4]|25\d|26[56]|372)$/;
+const SILENT = new Set(['315', '321', '329', '375', '376', '422', 'ACK', 'TAGMSG', 'ACCOUNT', 'CHGHOST', 'SETNAME', 'PONG']);
 
 /**
  * `event`: `{ message, now, ownId, origin, replay }`; `origin` is the conversation in which the command was typed
@@ -30,7 +30,8 @@ export function applyLine(state, event) {
 /** A message of a history batch as an item, or null when it is not one that is shown. */
 export function historyItem(state, message, now) {
   if (message.command !== 'PRIVMSG' && message.command !== 'NOTICE') return null;
-  return spokenItem(state, message, parseSource(message.source).nick, timeOf(message, now));
+  const item = spokenItem(state, message, parseSource(message.source).nick, timeOf(message, now));
+  return item?.self ? { ...item, state: 'acknowledged' } : item;
 }
 
 function timeOf({ tags }, now) {
@@ -148,8 +149,9 @@ const READERS = {
     return setAway(state, from.nick, reason !== '', reason);
   },
 
-  CHGHOST: (state) => state,
-  SETNAME: (state) => state,
+  NOTE: (state, context) => (
+    context.params[1] === 'DUPLICATE' ? state : addText(state, context, plainText(context.params.at(-1) ?? ''))
+  ),
 
   INVITE(state, { params: [nick, channel], from, time }) {
     const forMe = fold(nick) === fold(state.nick);

@@ -38,18 +38,17 @@ export class LogView {
     if (!switched && buffer === this.#shown) return;
     this.#log.setAttribute('aria-busy', String(switched || this.#shown?.loading === 'before'));
     if (switched) this.#leave(state);
-    const before = this.#log.scrollHeight;
-    const top = this.#log.scrollTop;
+    const anchor = switched || this.#atBottom ? null : this.#firstInSight();
     const count = this.#spoken(this.#shown);
     const firstKey = this.#shown?.items[0]?.key;
     if (switched || buffer.items !== this.#shown?.items || buffer.marker !== this.#shown?.marker) {
-      reconcile(this.#rows, this.#known, rows(buffer.items, { marker: buffer.marker }), (row) => buildRow(row, this.#acts));
+      reconcile(this.#rows, this.#known, rows(buffer.items, { marker: buffer.marker }), (row) => this.#build(row));
     }
     this.#drawOlder(buffer, state);
     const prepended = !switched && firstKey !== undefined && buffer.items[0]?.key !== firstKey;
     if (switched) this.#restorePlace(buffer);
     else if (this.#atBottom || this.#wroteJustNow(buffer)) this.#log.scrollTop = this.#log.scrollHeight;
-    else if (prepended) this.#log.scrollTop = top + this.#log.scrollHeight - before;
+    else if (anchor) this.#keepInPlace(anchor);
     if (!switched && !this.#atBottom && !prepended) this.#below += Math.max(0, this.#spoken(buffer) - count);
     this.#key = state.active;
     this.#shown = buffer;
@@ -69,6 +68,24 @@ export class LogView {
 
   page(direction) {
     this.#log.scrollBy({ top: direction * this.#log.clientHeight * 0.85 });
+  }
+
+  #build(row) {
+    const element = buildRow(row, this.#acts);
+    element.dataset.row = row.key;
+    return element;
+  }
+
+  /** The first row that the reader sees, and where it stands. */
+  #firstInSight() {
+    const top = this.#log.scrollTop;
+    const row = [...this.#rows.children].find((element) => element.offsetTop + element.offsetHeight > top);
+    return row ? { key: row.dataset.row, offset: row.offsetTop - top } : null;
+  }
+
+  #keepInPlace({ key, offset }) {
+    const element = this.#known.get(key)?.element;
+    if (element) this.#log.scrollTop = element.offsetTop - offset;
   }
 
   #leave(state) {
@@ -144,5 +161,5 @@ function emptyText(buffer, { status }) {
       ? [`Welcome to ${buffer.name}`, 'Nothing said yet. Write the first message below.']
       : [buffer.name, status.phase === 'online' ? 'You are not in this channel.' : 'Joining as soon as the connection stands.'],
   }[buffer.kind];
-  return h('div', { class: 'empty' }, h('h3', {}, title), h('p', {}, text));
+  return h('div', { class: 'empty' }, h('h2', {}, title), h('p', {}, text));
 }

@@ -56,6 +56,7 @@ const acts = {
   openDirect: (nick) => go(() => chat.openDirect(nick)),
   sendAgain: (id) => chat.sendAgain(id),
   discard: (id) => chat.discard(id),
+  fillGap: (gap) => chat.fillGap(chat.state.active, gap),
   join: (channel) => go(() => chat.join([channel])),
 };
 const view = new View(chat, acts);
@@ -195,6 +196,7 @@ window.addEventListener('hashchange', () => {
   const channels = channelsOfAddress();
   if (channels.length > 0 && !byId('room').hidden) chat.join(channels);
 });
+chat.setVisible(!document.hidden);
 setInterval(() => memory.saveIfChanged(), SAVE_EVERY_MS);
 
 if (await claimTab(memory) && memory.resumable) {

@@ -26,7 +26,7 @@ export function textNodes(text) {
   });
 }
 
-/** The element of a row. `acts`: `{ openDirect(nick), sendAgain(id), discard(id), join(channel) }`. */
+/** The element of a row. `acts`: `{ openDirect(nick), sendAgain(id), discard(id), join(channel), fillGap(key) }`. */
 export function buildRow(row, acts) {
   const element = (BUILDERS[row.kind] ?? buildEvent)(row, acts);
   element.dataset.kind = row.kind;
@@ -37,9 +37,11 @@ export function buildRow(row, acts) {
 const BUILDERS = {
   day: ({ time }) => h('div', { class: 'row divider', role: 'separator' }, h('span', {}, dayText(time))),
   marker: () => h('div', { class: 'row divider marker', role: 'separator' }, h('span', {}, 'New')),
-  gap: ({ item }) => h('div', { class: 'row gap' }, icon('alert'), h('span', {},
-    'Some messages are missing here. They were said while you were away and are no longer kept, or were not loaded.'),
-  item.oldest ? hidden(` Oldest message kept: ${item.oldest}`) : null),
+  gap: ({ item }, acts) => h('div', { class: 'row gap', role: 'note' }, icon('alert'),
+    h('span', {}, item.final
+      ? 'Some messages are missing here. They were said while you were away and are no longer kept.'
+      : 'Some messages may be missing here, from while you were away.'),
+    item.final ? null : h('button', { type: 'button', class: 'small', onclick: () => acts.fillGap(item.key) }, 'Look for them')),
   presence: ({ text, full, time }) => h('div', { class: 'row event presence', title: full }, timeOf(time), h('p', {}, text)),
   message: buildMessage,
   notice: buildMessage,

@@ -113,12 +113,12 @@ function forgetMembership(state) {
   return { ...state, away: false, buffers };
 }
 
-function withHistory(state, { key, messages, mode, now }) {
+function withHistory(state, { key, messages, mode, gap = '', now }) {
   return withBuffer(state, key, (buffer) => {
     const batch = messages.map((message) => historyItem(state, message, now)).filter(Boolean);
-    const items = mergeHistory(buffer.items, batch, { latest: mode === 'latest' });
+    const items = mergeHistory(buffer.items, batch, { latest: mode === 'latest', gap });
     const seen = buffer.seen || (key === state.active ? (items.at(-1)?.key ?? '') : '');
-    return { ...buffer, items, seen, loading: '', end: messages.length === 0 ? 'reached' : buffer.end };
+    return { ...buffer, items, seen, loading: '', end: messages.length === 0 && gap === '' ? 'reached' : buffer.end };
   });
 }
 

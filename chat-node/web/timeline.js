@@ -29,15 +29,28 @@ export function replaceItem(items, key, change) {
 
 /**
  * Merges a batch of older items (in their order) into `items` (in theirs). With `latest`, a batch that does not
- * reach back to what is already here leaves a gap mark between the two.
+ * reach back to what is already here leaves a gap mark between the two. With `gap`, the key of a mark, the batch
+ * was asked for to fill it: the mark goes when the batch reaches what is before it, and becomes final when there
+ * was nothing to fill it with.
  */
-export function mergeHistory(items, batch, { latest }) {
+export function mergeHistory(items, batch, { latest = false, gap = '' } = {}) {
   const known = new Set(items.map((item) => item.msgid).filter(Boolean));
   const fresh = batch.filter((item) => !known.has(item.msgid));
+  if (gap !== '') return fillGap(merge(items, fresh), batch, fresh, gap);
   if (fresh.length === 0) return items;
   const lastKnown = items.findLast((item) => item.kind === 'gap' || (item.msgid && SPOKEN.has(item.kind)));
   const apart = latest && lastKnown?.msgid && fresh.length === batch.length && !isBefore(fresh[0], lastKnown);
-  const older = apart ? [gapItem(`gap:${fresh[0].key}`, fresh[0].time, ''), ...fresh] : fresh;
+  return merge(items, apart ? [gapItem(`gap:${fresh[0].key}`, lastKnown.time, ''), ...fresh] : fresh);
+}
+
+function fillGap(items, batch, fresh, gap) {
+  const at = items.findIndex((item) => item.key === gap);
+  const before = new Set(items.slice(0, Math.max(at, 0)).map((item) => item.msgid).filter(Boolean));
+  if (batch.some((item) => before.has(item.msgid))) return items.filter((item) => item.key !== gap);
+  return fresh.length === 0 ? replaceItem(items, gap, { final: true }) : items;
+}
+
+function merge(items, older) {
   const merged = [];
   let next = 0;
   for (const item of items) {
@@ -66,7 +79,7 @@ function isBefore(older, item) {
   const [a, b] = [position(older.msgid), position(item.msgid)];
   if (a && b && a.stream === b.stream) return a.number < b.number;
   if (older.time !== item.time) return older.time < item.time;
-  return item.kind !== 'gap';
+  return older.kind !== 'gap' && item.kind !== 'gap';
 }
 
 function position(msgid) {
@@ -127,7 +140,7 @@ function continues(before, item) {
 }
 
 function stamp(item, head) {
-  return [item.kind, head, item.state ?? '', item.reason ?? '', item.text ?? '', item.time].join('\u0000');
+  return [item.kind, head, item.state ?? '', item.final ?? '', item.reason ?? '', item.text ?? '', item.time].join('\u0000');
 }
 
 /** One sentence for several comings and goings. `full` names everybody. */

@@ -70,7 +70,7 @@ export class View {
       const stamp = [label, current, buffer.unread, buffer.mentions, buffer.joined, buffer.away !== ''].join(' ');
       wanted.push({ key, stamp, buffer, label, current });
     }
-    reconcile(byId('conversations'), this.#tabs, wanted, (entry) => (entry.title ? h('h3', {}, entry.title) : this.#buildTab(entry)));
+    reconcile(byId('conversations'), this.#tabs, wanted, (entry) => (entry.title ? h('h2', {}, entry.title) : this.#buildTab(entry)));
   }
 
   #buildTab({ key, buffer, label, current }) {
@@ -137,6 +137,7 @@ export class View {
       class: `person${member.away ? ' away' : ''}`,
       'data-nick': member.nick,
       title: self ? 'This is you' : `Talk with ${member.nick}`,
+      disabled: self,
       onclick: () => this.#acts.openDirect(member.nick),
     },
     h('span', { class: 'person-sign', 'aria-hidden': 'true' }, its),
@@ -172,14 +173,14 @@ export class View {
 }
 
 function bannerText({ phase, retryAt, reason }) {
-  const why = reason ? ` (${reason})` : '';
+  const why = reason ? ` ${reason.replace(/[.\s]*$/, '')}.` : '';
   switch (phase) {
     case 'waiting': {
       const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
-      return `The connection is lost${why}. ${seconds > 0 ? `Trying again in ${seconds} s.` : 'Trying again…'} What you write is sent then.`;
+      return `The connection is lost.${why} ${seconds > 0 ? `Trying again in ${seconds} s.` : 'Trying again…'} What you write is sent then.`;
     }
     case 'stopped':
-      return `This page is disconnected${why}.`;
+      return `This page is disconnected.${why}`;
     case 'resuming':
       return 'Connected again. Fetching what you missed…';
     case 'moving':

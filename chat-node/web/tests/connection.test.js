@@ -144,7 +144,7 @@ test('RECONNECT moves within the seconds named, and resumes', () => {
 });
 
 test('a server that cannot resume now is tried again with the same token', () => {
-  const { peer, memory, types } = begin();
+  const { peer, memory, types, events } = begin();
   register(peer.socket, 'ann', 'T1');
   peer.socket.drop();
   peer.pass(1_000);
@@ -152,7 +152,8 @@ test('a server that cannot resume now is tried again with the same token', () =>
   peer.socket.say(':s CAP * LS :batch chatroom.dev/resume', ':s CAP * ACK :batch chatroom.dev/resume', ':s FAIL RESUME TRY_AGAIN :no quorum');
   peer.socket.drop(1013);
   assert.equal(memory.record.token, 'T1');
-  assert.ok(!types().includes('tokenRefused'));
+  assert.ok(!types().includes('tokenRefused') && !events.slice(-3).some((event) => event.type === 'line'));
+  assert.equal(events.at(-1).reason, 'no quorum');
   peer.pass(10_000);
   assert.equal(peer.sockets.length, 3);
 });

@@ -22,13 +22,13 @@ test('what still waits for the server stays last', () => {
 
 test('history is merged by place in the stream, without doubles', () => {
   const live = [said('s-5', 500), said('s-6', 500), said('', 900, { key: 'out:1', msgid: '', state: 'pending' })];
-  const merged = mergeHistory(live, [said('s-3', 500), said('s-4', 500), said('s-5', 500), said('s-7', 600)], { latest: false });
+  const merged = mergeHistory(live, [said('s-3', 500), said('s-4', 500), said('s-5', 500), said('s-7', 600)]);
   assert.deepEqual(keys(merged), ['s-3', 's-4', 's-5', 's-6', 's-7', 'out:1']);
   assert.equal(mergeHistory(live, [said('s-6', 500)], { latest: true }), live);
 });
 
 test('streams without a common order are merged by time', () => {
-  const merged = mergeHistory([said('a-1', 10), said('a-2', 30)], [said('b-9', 5), said('b-10', 20)], { latest: false });
+  const merged = mergeHistory([said('a-1', 10), said('a-2', 30)], [said('b-9', 5), said('b-10', 20)]);
   assert.deepEqual(keys(merged), ['b-9', 'a-1', 'b-10', 'a-2']);
 });
 
@@ -38,7 +38,7 @@ test('the latest history leaves a mark where it does not reach what is already h
   assert.deepEqual(apart.map((item) => item.kind), ['message', 'message', 'gap', 'message', 'message']);
   const joined = mergeHistory(here, [said('s-2', 20), said('s-3', 30)], { latest: true });
   assert.deepEqual(keys(joined), ['s-1', 's-2', 's-3']);
-  const older = mergeHistory(here, [said('s-0', 5)], { latest: false });
+  const older = mergeHistory(here, [said('s-0', 5)]);
   assert.deepEqual(keys(older), ['s-0', 's-1', 's-2']);
 });
 
@@ -46,6 +46,16 @@ test('a gap mark keeps its place when what is still kept is loaded after it', ()
   const here = append([said('s-1', 10)], { key: 'gap:s-8', kind: 'gap', time: 10, oldest: 's-8' });
   const merged = mergeHistory(append(here, said('s-9', 90)), [said('s-8', 80), said('s-9', 90)], { latest: true });
   assert.deepEqual(keys(merged), ['s-1', 'gap:s-8', 's-8', 's-9']);
+});
+
+test('a gap is filled until it reaches what is before it, or there is nothing to fill it with', () => {
+  const here = mergeHistory([said('s-1', 10)], [said('s-50', 500)], { latest: true });
+  const gap = here[1].key;
+  const nearer = mergeHistory(here, [said('s-30', 300), said('s-40', 400)], { gap });
+  assert.deepEqual(keys(nearer), ['s-1', gap, 's-30', 's-40', 's-50']);
+  assert.deepEqual(keys(mergeHistory(nearer, [said('s-1', 10), said('s-2', 20)], { gap })), ['s-1', 's-2', 's-30', 's-40', 's-50']);
+  const lost = mergeHistory(nearer, [], { gap });
+  assert.deepEqual([keys(lost), lost[1].final], [keys(nearer), true]);
 });
 
 test('a long channel drops its oldest lines', () => {

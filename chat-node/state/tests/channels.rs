@@ -197,7 +197,7 @@ fn lists_hold_full_masks_once_and_have_a_limit() {
 fn who_may_join() {
     let key = |key: &str| ModeChange::Key { key: Some(key.into()) };
     let ban = || list(ListKind::Ban, "*!*@HOST.example", true);
-    let rows: Vec<(Vec<ModeChange>, bool, Option<&str>, Option<Refusal>)> = vec![
+    let rows = [
         (vec![key("k")], false, None, Some(Refusal::BadKey)),
         (vec![key("k")], false, Some("K"), Some(Refusal::BadKey)),
         (vec![key("k")], false, Some("k"), None),

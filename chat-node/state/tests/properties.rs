@@ -6,7 +6,7 @@ mod room;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chat_state::{
-    channels::ChannelShard,
+    channels::{ChannelShard, Conversation},
     command::{Message, MessageKind},
     directory::Directory,
     entry::Entry,
@@ -215,7 +215,7 @@ proptest! {
                 for (n, (number, _)) in said.iter().enumerate() {
                     prop_assert_eq!(*number, n as u64 + 1, "numbers have no holes");
                 }
-                let kept: Vec<_> = shard.history(channel.id).into_iter().flat_map(|history| history.iter()).collect();
+                let kept: Vec<_> = shard.history(channel.id).into_iter().flat_map(Conversation::iter).collect();
                 prop_assert!(kept.len() <= settings.history_max_messages as usize);
                 for (record, (_, message)) in kept.iter().rev().zip(said.iter().rev()) {
                     prop_assert!(record.event.time_ms >= youngest_gone);
@@ -242,7 +242,7 @@ proptest! {
                     shard
                         .direct_history(one, other)
                         .into_iter()
-                        .flat_map(|history| history.iter())
+                        .flat_map(Conversation::iter)
                         .filter(|record| record.event.time_ms > oldest)
                         .map(|record| (record.source, record.event.position))
                         .collect()

@@ -325,7 +325,7 @@ impl Life {
                 }
             }
             Step::Topic { text, .. } => {
-                drop(self.room.topic(who, channel, ["", "one", "two"][usize::from(text)]))
+                drop(self.room.topic(who, channel, ["", "one", "two"][usize::from(text)]));
             }
             Step::Mode { what, target, .. } => {
                 if let Some(target) = other(target, self) {

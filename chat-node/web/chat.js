@@ -387,10 +387,12 @@ export class Chat {
       return;
     }
     if (refusal && this.#settleRefusal(message, ownId, refusal)) return;
-    const expected = message.command === 'JOIN' && this.state.buffers.get(keyOf(message.params[0] ?? ''))?.rejoin;
+    const before = this.state.buffers.get(keyOf(message.params[0] ?? ''));
     this.#dispatch({ type: 'line', message, now, ownId, origin: request.origin ?? '', replay });
     this.#settle(message, ownId);
-    this.#follow(message, !replay && !expected);
+    // A channel joined by hand is shown; one that comes back by itself only to somebody who looks at no other.
+    const shows = !before?.joined && ((!replay && !before?.rejoin) || this.state.active === SERVER);
+    this.#follow(message, shows);
   }
 
   /** What a line says about an own message under way. */
@@ -435,11 +437,11 @@ export class Chat {
   }
 
   /** What this page asks for in turn. */
-  #follow({ command, params, source }, mayShow) {
+  #follow({ command, params, source }, shows) {
     const self = fold(parseSource(source).nick) === fold(this.state.nick);
     if (command === 'JOIN' && self) {
       const key = keyOf(params[0]);
-      if (this.state.active === SERVER || mayShow) this.#dispatch({ type: 'selected', key });
+      if (shows) this.#dispatch({ type: 'selected', key });
       this.#askHistory(key, 'latest', '*');
     } else if (command === '366') {
       const buffer = this.state.buffers.get(keyOf(params[1] ?? ''));

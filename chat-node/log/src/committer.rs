@@ -13,7 +13,7 @@ use crate::{
     follower::FollowerId,
     local::{CommitError, LocalLog},
     log::{CommittedBatch, Reason, Request},
-    producer::{Producer, UNSTAMPED},
+    producer::{NotRegistered, Producer, UNSTAMPED},
     wal::{Space, WalError},
     weight::weight,
 };
@@ -143,7 +143,8 @@ impl Committer {
                     }
                     batches.entry(shard).or_default().push(proposal);
                 }
-                Err((_, request)) => {
+                Err(NotRegistered(request)) => {
+                    let request = *request;
                     turn.refused.push((Asked { from, shard, request }, Reason::NotRegistered));
                 }
             }

@@ -233,3 +233,6 @@ fn write_snapshots(store: &SnapshotStore, shared: &Shared, jobs: &mpsc::Receiver
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

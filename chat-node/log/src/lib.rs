@@ -7,6 +7,8 @@
 
 pub mod clock;
 pub mod committer;
+#[cfg(any(test, feature = "contract-tests"))]
+pub mod contract_tests;
 pub mod disk;
 pub mod follower;
 pub mod handle;

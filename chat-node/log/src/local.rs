@@ -63,7 +63,8 @@ pub struct Recovered {
     pub identity: Identity,
     /// Every shard of the room, with its newest snapshot if there is one.
     pub snapshots: BTreeMap<ShardId, Option<Snapshot>>,
-    /// All entries that are in no snapshot, in the order of the log: apply these before anything else.
+    /// All entries that are in no snapshot, in the order of the log: apply these before anything else, and before
+    /// the log trims what they are read from.
     pub entries: Entries,
     pub report: Report,
     /// Snapshots that were damaged; older ones were taken in their place.
@@ -184,10 +185,10 @@ impl LocalLog {
                 (*shard, snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.meta.index))
             })
             .collect();
-        let entries = Entries { reader: self.wal.reader(self.wal.start()), after: after.clone() };
-        for (shard, index) in after {
+        for (shard, index) in &after {
             self.wal.release(shard.0, index.0)?;
         }
+        let entries = Entries { reader: self.wal.reader(self.wal.start()), after };
         Ok(Recovered { identity: self.identity.clone(), snapshots, entries, report, passed_over })
     }
 
@@ -429,3 +430,6 @@ fn decode(shard: ShardId, record: &OwnedRecord) -> Result<(ShardId, Arc<Entry>),
     }
     Ok((shard, Arc::new(entry)))
 }
+
+#[cfg(test)]
+mod tests;

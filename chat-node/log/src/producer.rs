@@ -39,9 +39,10 @@ pub struct InFlight {
     pub proposal: Proposal,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Gives the request back.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("this node is not registered yet")]
-pub struct NotRegistered;
+pub struct NotRegistered(pub Box<Request>);
 
 /// The stamp of what a node proposes before it has a life: no sequence, told apart by its own nonce.
 pub const UNSTAMPED: Stamp = Stamp { incarnation: Incarnation(0), sequence: 0 };
@@ -76,13 +77,13 @@ impl Producer {
         shard: ShardId,
         from: FollowerId,
         request: Request,
-    ) -> Result<Proposal, (NotRegistered, Request)> {
+    ) -> Result<Proposal, NotRegistered> {
         let Request { origin, dir_at, command } = request;
         if is_registration(&command) {
             return Ok(Proposal { producer: UNSTAMPED, origin, dir_at, command });
         }
         let Some(incarnation) = self.incarnation else {
-            return Err((NotRegistered, Request { origin, dir_at, command }));
+            return Err(NotRegistered(Box::new(Request { origin, dir_at, command })));
         };
         let stream = self.streams.entry(shard).or_default();
         let producer = Stamp { incarnation, sequence: stream.next };
@@ -173,8 +174,8 @@ mod tests {
     #[test]
     fn only_a_registration_goes_out_before_the_node_has_a_life() {
         let mut producer = Producer::new();
-        let (_, back) = producer.stamp(SHARD, FOLLOWER, request(9)).expect_err("not registered");
-        assert_eq!(back, request(9));
+        let NotRegistered(back) = producer.stamp(SHARD, FOLLOWER, request(9)).expect_err("not registered");
+        assert_eq!(*back, request(9));
         let command = Command::Directory(DirectoryCommand::RegisterNode {
             member: MemberId(1),
             nonce: 2,

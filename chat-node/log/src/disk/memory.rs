@@ -114,6 +114,14 @@ impl MemoryDisk {
         state.crash(loss);
     }
 
+    /// The process dies, the machine does not: handles and locks are dead, un-synced data stays readable and un-synced.
+    pub fn kill_process(&self) {
+        let mut state = self.state();
+        state.locked = false;
+        state.cut_after = None;
+        state.era += 1;
+    }
+
     /// Flips one bit of a file, on the disk itself.
     pub fn flip_bit(&self, name: &str, bit: u64) {
         let mut state = self.state();

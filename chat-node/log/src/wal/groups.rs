@@ -49,7 +49,11 @@ impl Groups {
                     return Err("an entry has the number 0");
                 }
                 // The oldest that is kept may have any number: what came before was let go of.
-                if record.index != group.last + 1 && (group.first.is_some() || group.last > 0) {
+                let follows = match group.first {
+                    Some(_) => record.index == group.last + 1,
+                    None => record.index > group.last,
+                };
+                if !follows {
                     return Err("an entry does not follow the one before it in its group");
                 }
                 group.first.get_or_insert(record.index);

@@ -312,7 +312,7 @@ impl Wal {
             for (kind, kept) in kept {
                 if let Some(kept) = kept {
                     batch.push(*group, kind, kept.term, kept.index, |out| {
-                        out.extend_from_slice(&kept.payload)
+                        out.extend_from_slice(&kept.payload);
                     });
                 }
             }

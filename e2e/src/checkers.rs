@@ -44,13 +44,13 @@ fn acknowledged_once(record: &Record, history: &[Seen], wrong: &mut Vec<String>)
         match (record.acknowledged.get(id), places) {
             (Some(msgid), [place]) if msgid == place => {}
             (Some(msgid), []) => {
-                wrong.push(format!("C1: {} lost {text:?}, acknowledged as {msgid}", record.name))
+                wrong.push(format!("C1: {} lost {text:?}, acknowledged as {msgid}", record.name));
             }
             (Some(msgid), [place]) => {
                 wrong.push(format!("C1: {text:?} was acknowledged as {msgid} and is stored as {place}"));
             }
             (_, [_, _, ..]) => {
-                wrong.push(format!("C5: {text:?} is stored {} times: {places:?}", places.len()))
+                wrong.push(format!("C5: {text:?} is stored {} times: {places:?}", places.len()));
             }
             (None, _) => {}
         }

@@ -5,6 +5,7 @@ pub mod checkers;
 pub mod client;
 pub mod cluster;
 pub mod irc;
+pub mod numbers;
 pub mod record;
 pub mod room;
 pub mod scenarios;

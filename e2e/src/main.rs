@@ -1,11 +1,12 @@
 //! Runs the scenarios on a development cluster.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{fs, path::PathBuf, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 use e2e::{
     cluster::Cluster,
+    numbers,
     scenarios::{self, Programs, World},
 };
 
@@ -23,6 +24,9 @@ struct Arguments {
     chat_node: PathBuf,
     #[arg(long, default_value_t = 3)]
     nodes: usize,
+    /// Measure instead of testing, and write the page here.
+    #[arg(long, value_name = "FILE")]
+    numbers: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -40,7 +44,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(usize, usize)> {
-    let Arguments { devcluster, operator, chat_node, nodes } = arguments;
+    let Arguments { devcluster, operator, chat_node, nodes, numbers } = arguments;
     let cluster = Cluster::up(&devcluster, nodes).await?;
     let mut world = World {
         cluster,
@@ -49,5 +53,10 @@ async fn run(arguments: Arguments) -> Result<(usize, usize)> {
         node_image: String::new(),
         group: None,
     };
+    if let Some(file) = numbers {
+        let page = numbers::measure(&mut world).await?;
+        fs::write(&file, page).with_context(|| format!("cannot write {}", file.display()))?;
+        return Ok((0, 0));
+    }
     Ok(scenarios::run(&mut world).await)
 }

@@ -59,6 +59,11 @@ scenarios! {
     change::room_is_deleted "delete leaves nothing",
 }
 
+/// Images, CRDs and operator, for who measures.
+pub async fn install(world: &mut World) -> Result<()> {
+    install::operator_comes_by_helm(world).await.map(drop)
+}
+
 /// Runs them; prints a line each. Returns how many passed and failed; the rest is not run after a failure, since each
 /// builds on what the earlier ones left.
 pub async fn run(world: &mut World) -> (usize, usize) {

@@ -144,7 +144,9 @@ impl Worker {
             EventKind::AwayChanged { user, prefix, message } => {
                 let body = Body::Away { prefix, message: message.as_deref() };
                 self.away_changed(own, message.is_some());
-                self.tell_acquaintances(shard, event, *user, None, &body);
+                // The numeric is the asker's own answer.
+                let receivers = self.acquaintances(*user);
+                self.broadcast(shard, event, &receivers, own, &body);
             }
             EventKind::RealNameChanged { user, prefix, real_name } => {
                 self.tell_acquaintances(shard, event, *user, own, &Body::SetName { prefix, real_name });
@@ -325,7 +327,7 @@ impl Worker {
         }
     }
 
-    /// To the user's own connections and to all who share a channel with it.
+    /// To the user's own connections and to all who share a channel with it; to the asker as its answer.
     fn tell_acquaintances(
         &mut self,
         shard: ShardId,
@@ -334,14 +336,20 @@ impl Worker {
         own: Option<ConnectionId>,
         body: &Body<'_>,
     ) {
-        let mut receivers = self.by_user.get(&user).cloned().unwrap_or_default();
-        for channel in self.channels.iter().flat_map(|shard| shard.channels_of(user)) {
-            receivers.extend(self.local.get(&channel).into_iter().flatten());
-        }
+        let receivers = self.acquaintances(user);
         self.broadcast(shard, event, &receivers, own, body);
         if let Some(id) = own {
             self.send_own(shard, event, id, body, None);
         }
+    }
+
+    /// The user's own connections, and those of all who share a channel with it; some more than once.
+    fn acquaintances(&self, user: UserId) -> Vec<ConnectionId> {
+        let mut found = self.by_user.get(&user).cloned().unwrap_or_default();
+        for channel in self.channels.iter().flat_map(|shard| shard.channels_of(user)) {
+            found.extend(self.local.get(&channel).into_iter().flatten());
+        }
+        found
     }
 
     /// Encodes the line once per variant and puts it into each receiver's output, once. Returns how many got it.

@@ -77,9 +77,14 @@ impl Worker {
         for id in std::mem::take(&mut self.catching_up) {
             let Some(connection) = self.connections[id.0 as usize].as_deref() else { continue };
             let Phase::CatchingUp { identity, seen, since, .. } = &connection.phase else { continue };
+            let (identity, since) = (*identity, *since);
+            let present = self.directory.session(identity.session);
+            if present.is_none_or(|session| session.generation != identity.generation) {
+                self.finish(id, 4000, "Resumed on another connection");
+                continue;
+            }
             let behind = seen.iter().any(|(shard, position)| self.position(*shard) < *position);
             if !behind {
-                let identity = *identity;
                 self.replay(id, identity);
             } else if self.now.monotonic_ms >= since.monotonic_ms + CATCH_UP_MS {
                 self.detach(id, "Node is too far behind");

@@ -346,7 +346,7 @@ impl Worker {
     pub(crate) fn finish(&mut self, id: ConnectionId, web_socket_code: u16, reason: &str) {
         self.connection_mut(id).phase = Phase::Closed;
         self.context = None;
-        self.say(id, |_, out| out.extend_from_slice(format!("ERROR :{reason}\r\n").as_bytes()));
+        self.say(id, |_, out| out.extend_from_slice(format!("ERROR :Closing link: {reason}\r\n").as_bytes()));
         self.closing.push((id, Close { web_socket_code, reason: reason.to_owned() }));
     }
 }

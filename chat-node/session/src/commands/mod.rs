@@ -78,7 +78,7 @@ impl Worker {
 
     fn end_of_labelled(&mut self, id: ConnectionId, label: u32, flow: Flow, before: usize) {
         let Some(connection) = self.connections[id.0 as usize].as_deref_mut() else { return };
-        if flow == Flow::Wait {
+        if flow == Flow::Wait || connection.is_closed() {
             connection.labels.abort(label);
             return;
         }

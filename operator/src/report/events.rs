@@ -64,32 +64,40 @@ pub fn of_outcome(outcome: &Outcome) -> Vec<Event> {
     events
 }
 
-/// Events for conditions that turned or changed their reason.
+/// Events for conditions that turned or changed their reason; the steps of a start or a roll are none.
 pub fn of_status(old: Option<&ChatRoomStatus>, new: &ChatRoomStatus) -> Vec<Event> {
     let old = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
     new.conditions
         .iter()
+        .filter(|condition| !PASSING.contains(&condition.reason.as_str()))
         .filter(|condition| condition.type_ != conditions::RECONCILING)
+        // What has stalled is not ready for the same reason, and that was told.
+        .filter(|condition| {
+            condition.type_ != conditions::STALLED
+                || find(&new.conditions, conditions::READY)
+                    .is_none_or(|ready| ready.reason != condition.reason)
+        })
         .filter(|condition| {
             find(old, &condition.type_)
                 .is_none_or(|old| old.status != condition.status || old.reason != condition.reason)
         })
         .map(|condition| {
-            let good = condition.type_ == conditions::READY
-                && (condition.status == "True" || PASSING.contains(&condition.reason.as_str()));
+            let good = condition.type_ == conditions::READY && condition.status == "True";
             let type_ = if good { EventType::Normal } else { EventType::Warning };
             event(type_, &condition.reason, "Observe", &condition.message)
         })
         .collect()
 }
 
-/// Reasons for not being ready that are part of a good start.
-const PASSING: [&str; 5] = [
+/// Reasons for not being ready that are part of a good start or roll.
+const PASSING: [&str; 7] = [
     conditions::CREATING,
     conditions::STARTING,
     conditions::STOPPING,
     conditions::VOLUME_PENDING,
     conditions::NODE_RECOVERING,
+    conditions::NODE_DRAINING,
+    conditions::NO_ENDPOINT,
 ];
 
 pub fn event(type_: EventType, reason: &str, action: &str, note: &str) -> Event {

@@ -93,6 +93,7 @@ fn not_serving(room: &str, observed: &Observed, pod: &Pod, view: Option<&NodeVie
                 return node(conditions::NODE_DRAINING, &name, "moves its clients away", status);
             }
         },
+        _ if !pods::is_ready(pod) => {}
         Some(NodeView::Silent(why)) => {
             return waiting(conditions::NODE_SILENT, format!("node {name} is silent: {why}"));
         }

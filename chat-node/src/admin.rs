@@ -16,7 +16,8 @@ use tokio::{net::TcpListener, sync::Semaphore, time};
 
 use crate::{
     board::Board,
-    http::{self, AcceptBackoff, Body},
+    http::{self, Body},
+    listen::AcceptBackoff,
     metrics,
 };
 

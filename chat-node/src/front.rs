@@ -20,7 +20,8 @@ use tokio::{
 use crate::{
     admission::{Admission, Permit, Refusal},
     crew::{Crew, Incoming},
-    http::{self, AcceptBackoff},
+    http,
+    listen::AcceptBackoff,
     tcp,
     web::{self, Answer},
 };

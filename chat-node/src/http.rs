@@ -1,6 +1,6 @@
 //! HTTP/1.1 as the node serves it: bounded headers, bounded time, bodies from memory.
 
-use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
@@ -58,44 +58,4 @@ pub(crate) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
-}
-
-/// Pauses between failed accepts: out of descriptors is not cured by trying faster.
-pub(crate) struct AcceptBackoff(Duration);
-
-impl AcceptBackoff {
-    const FIRST: Duration = Duration::from_millis(10);
-    const MOST: Duration = Duration::from_secs(1);
-
-    pub(crate) fn new() -> Self {
-        Self(Self::FIRST)
-    }
-
-    /// The accepted connection. `None` after a failure, once the pause is over.
-    pub(crate) async fn after(
-        &mut self,
-        accepted: io::Result<(TcpStream, SocketAddr)>,
-    ) -> Option<(TcpStream, SocketAddr)> {
-        match accepted {
-            Ok(connection) => {
-                self.0 = Self::FIRST;
-                Some(connection)
-            }
-            // The client gave up before its turn came: nothing is wrong here.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
-                ) =>
-            {
-                None
-            }
-            Err(error) => {
-                tracing::warn!(%error, pause_ms = self.0.as_millis() as u64, "cannot accept connections");
-                tokio::time::sleep(self.0).await;
-                self.0 = (self.0 * 2).min(Self::MOST);
-                None
-            }
-        }
-    }
 }

@@ -1,11 +1,13 @@
-//! Listening sockets.
+//! Listening sockets, and accepting from them.
 
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    time::Duration,
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpStream;
 
 /// Connections the kernel keeps until they are accepted: a reconnect storm must not be turned away there.
 const BACKLOG: i32 = 4096;
@@ -34,6 +36,46 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Pauses between failed accepts: out of descriptors is not cured by trying faster.
+pub(crate) struct AcceptBackoff(Duration);
+
+impl AcceptBackoff {
+    const FIRST: Duration = Duration::from_millis(10);
+    const MOST: Duration = Duration::from_secs(1);
+
+    pub(crate) fn new() -> Self {
+        Self(Self::FIRST)
+    }
+
+    /// The accepted connection. `None` after a failure, once the pause is over.
+    pub(crate) async fn after(
+        &mut self,
+        accepted: io::Result<(TcpStream, SocketAddr)>,
+    ) -> Option<(TcpStream, SocketAddr)> {
+        match accepted {
+            Ok(connection) => {
+                self.0 = Self::FIRST;
+                Some(connection)
+            }
+            // The client gave up before its turn came: nothing is wrong here.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+                ) =>
+            {
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%error, pause_ms = self.0.as_millis() as u64, "cannot accept connections");
+                tokio::time::sleep(self.0).await;
+                self.0 = (self.0 * 2).min(Self::MOST);
+                None
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use tokio::{
 use crate::{
     admission::{Admission, Refusal},
     crew::{Crew, Incoming},
-    http::AcceptBackoff,
+    listen::AcceptBackoff,
 };
 
 /// What a browser, or a page that abuses one, sees on the IRC port.

@@ -1,0 +1,12 @@
+//! The program as its users meet it: a process, real sockets, a real disk.
+
+mod admin;
+mod client;
+mod disk;
+mod http;
+mod lifecycle;
+mod limits;
+mod node;
+mod startup;
+mod talk;
+mod websocket;

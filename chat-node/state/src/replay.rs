@@ -7,7 +7,8 @@
 //!   (`Freed`) if they did when a shard forgot the one who left;
 //! - gaps: told for a channel only if an event of *it* is gone, not because the window moved past a quiet client.
 //!
-//! Not known any more, and decided: a QUIT whose forgetting is no longer kept is shown; a gap in a channel that ended
+//! Not known, and decided: a change of nick that a node delivered before it delivered a JOIN whose proposer had not seen
+//! it yet counts as after that JOIN, unless the client names the change; a QUIT whose forgetting is no longer kept is shown; a gap in a channel that ended
 //! since is not told.
 //! Streams are merged by time under the log's order: nothing goes before the directory events it has seen, no `Freed`
 //! before the forgettings it names.
@@ -56,9 +57,14 @@ pub fn replay<'a>(
     shards: impl IntoIterator<Item = &'a ChannelShard>,
     seen: &BTreeMap<ShardId, Position>,
 ) -> Replay {
-    // Nothing of the directory is missed from before the user was opened.
+    let shards: Vec<&ChannelShard> = shards.into_iter().collect();
     let seen_of = |shard: ShardId| seen.get(&shard).copied().unwrap_or_default();
-    let directory_seen = seen_of(ShardId::DIRECTORY).max(Position(user.0));
+    // Nothing of the directory is missed from before the user was opened, nor of what went before an event that was
+    // seen: had it been for the user, it would have been seen too.
+    let behind_seen =
+        shards.iter().filter_map(|shard| Some(shard.kept().get(seen_of(shard.shard()))?.dir_at));
+    let directory_seen =
+        behind_seen.fold(seen_of(ShardId::DIRECTORY).max(Position(user.0)), |seen, dir_at| seen.max(dir_at));
     let named = named_by(directory, directory_seen);
     let mut gaps = BTreeSet::new();
     let mut view =

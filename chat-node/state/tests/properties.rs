@@ -60,7 +60,7 @@ fn events(room: &Room, shard: ShardId) -> impl Iterator<Item = &chat_state::even
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn replicas_are_equal(steps in proptest::collection::vec(step(), 1..150)) {

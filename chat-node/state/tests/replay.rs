@@ -146,7 +146,7 @@ fn live(steps: &[Step], resume_window_ms: u64) -> Life {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, max_shrink_iters: 3000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whenever the connection was lost: what is replayed is what would have been seen live, in that order.
     #[test]

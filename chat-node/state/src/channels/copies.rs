@@ -42,12 +42,26 @@ impl ChannelShard {
     /// [`Self::copied`] says there. What history gave up is not copied any more.
     pub fn copies_due(&self, dest: ShardId, after: CopyMark) -> impl Iterator<Item = ChannelCommand> + '_ {
         let after = self.position_of(after);
+        // Asked often, and mostly there is nothing.
+        let any = self.derived.last_due.get(&dest).is_some_and(|last| *last > after);
+        any.then(|| self.find_due(dest, after)).into_iter().flatten().filter_map(|event| self.copy_of(event))
+    }
+
+    fn find_due(&self, dest: ShardId, after: Position) -> Vec<&Arc<Event>> {
         let mut due: Vec<&Arc<Event>> = match self.kept.since(after) {
             Ok(events) => events.filter(|event| self.is_kept_for(dest, event)).collect(),
             Err(_) => self.direct_originals(dest, after),
         };
         due.sort_by_key(|event| event.position);
-        due.into_iter().filter_map(|event| self.copy_of(event))
+        due
+    }
+
+    /// A direct message was stored here: its sender may be at home elsewhere.
+    pub(super) fn note_due(&mut self, sender: UserId, at: Position) {
+        let dest = home_shard(sender, self.state.shards);
+        if dest != self.shard() {
+            self.derived.last_due.insert(dest, at);
+        }
     }
 
     /// Where `mark` is in the present history of this shard: what a lineage took back was never here.

@@ -81,6 +81,7 @@ impl ChannelShard {
         let home = match target {
             Target::User { user } => {
                 self.remember_peers(sender, *user);
+                self.note_due(sender, event.position);
                 self.at_home(sender, *user)
             }
             Target::Channel { .. } => Default::default(),

@@ -74,6 +74,8 @@ struct Derived {
     peers: BTreeMap<UserId, BTreeSet<UserId>>,
     /// Forgotten users by the position of their closing.
     by_closing: BTreeSet<(Position, UserId)>,
+    /// Position of the last direct message that each other shard has to copy.
+    last_due: BTreeMap<ShardId, Position>,
     /// Conversations by the time of their oldest record.
     aging: BTreeSet<(u64, ConversationKey)>,
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     channels::{ChannelShard, Conversation, Derived, Record, State, conversation::ConversationKey},
     event::Event,
-    ids::{Index, Position, ShardId, UserId},
+    ids::{Index, Position, ShardId, UserId, home_shard},
     kept::Kept,
     names::folded,
     snapshot::{Content, RestoreError, decode, encode, refuse_unknown_level},
@@ -201,6 +201,11 @@ impl Derived {
             if let ConversationKey::Direct(one, other) = key {
                 derived.peers.entry(*one).or_default().insert(*other);
                 derived.peers.entry(*other).or_default().insert(*one);
+                for record in conversation.iter().filter(|record| record.source == state.journal.shard) {
+                    let dest = record.event.actor.map(|sender| home_shard(sender, state.shards));
+                    let last = derived.last_due.entry(dest.unwrap_or(record.source)).or_default();
+                    *last = record.at.max(*last);
+                }
             }
             if let Some(oldest) = conversation.oldest() {
                 derived.aging.insert((oldest.event.time_ms, *key));

@@ -11,7 +11,7 @@ use chat_state::{
     },
     entry::Proposal,
     event::EventKind,
-    ids::{ChannelId, Generation, Incarnation, Position, ShardId, channel_shard, home_shard},
+    ids::{ChannelId, Generation, Incarnation, Position, SessionId, ShardId, channel_shard, home_shard},
     outcome::Outcome,
     settings::{DeclaredChannel, Settings},
 };
@@ -24,33 +24,114 @@ pub const NICKS: [&str; 5] = ["ann", "BOB", "cy", "Ann", "dee"];
 
 #[derive(Clone, Debug)]
 pub enum Step {
-    Open { nick: usize, resumable: bool },
-    Nick { who: usize, nick: usize },
-    Away { who: usize, away: bool },
-    RealName { who: usize, n: u8 },
-    Detach { who: usize },
-    Attach { who: usize, previous: bool, node: usize },
-    Confirm { who: usize },
-    Close { who: usize },
-    Expire { who: usize, stale: bool },
+    Open {
+        nick: usize,
+        resumable: bool,
+    },
+    Nick {
+        who: usize,
+        nick: usize,
+    },
+    Away {
+        who: usize,
+        away: bool,
+    },
+    RealName {
+        who: usize,
+        n: u8,
+    },
+    Detach {
+        who: usize,
+    },
+    Attach {
+        who: usize,
+        previous: bool,
+        node: usize,
+    },
+    Confirm {
+        who: usize,
+    },
+    Close {
+        who: usize,
+    },
+    Expire {
+        who: usize,
+        stale: bool,
+    },
     Sweep,
-    ForgetOnly { who: usize },
-    Join { who: usize, channel: usize, key: bool },
-    Part { who: usize, channel: usize },
-    Kick { who: usize, channel: usize, target: usize },
-    Topic { who: usize, channel: usize, text: u8 },
-    Mode { who: usize, channel: usize, what: u8, target: usize },
-    Invite { who: usize, channel: usize, target: usize },
-    Say { who: usize, channel: usize, kind: u8, id: Option<u64>, text: u8 },
-    Tell { who: usize, target: usize, id: Option<u64>, text: u8 },
+    ForgetOnly {
+        who: usize,
+    },
+    Join {
+        who: usize,
+        channel: usize,
+        key: bool,
+    },
+    Part {
+        who: usize,
+        channel: usize,
+    },
+    Kick {
+        who: usize,
+        channel: usize,
+        target: usize,
+    },
+    Topic {
+        who: usize,
+        channel: usize,
+        text: u8,
+    },
+    Mode {
+        who: usize,
+        channel: usize,
+        what: u8,
+        target: usize,
+    },
+    Invite {
+        who: usize,
+        channel: usize,
+        target: usize,
+    },
+    Say {
+        who: usize,
+        channel: usize,
+        kind: u8,
+        id: Option<u64>,
+        text: u8,
+    },
+    Tell {
+        who: usize,
+        target: usize,
+        id: Option<u64>,
+        text: u8,
+    },
     Copy,
-    Settings { n: u8 },
-    Restart { node: usize },
-    Drop { node: usize },
-    Later { ms: u64 },
-    Repeat { shard: u16, back: usize },
-    Skip { who: usize, channel: usize },
-    Stale { who: usize, channel: usize },
+    Settings {
+        n: u8,
+    },
+    Restart {
+        node: usize,
+    },
+    Drop {
+        node: usize,
+    },
+    Later {
+        ms: u64,
+    },
+    Repeat {
+        shard: u16,
+        back: usize,
+    },
+    /// The message last sent is sent again, by its session as it is now.
+    Again,
+    Skip {
+        who: usize,
+        channel: usize,
+    },
+    Stale {
+        who: usize,
+        channel: usize,
+    },
 }
 
 pub fn step() -> impl Strategy<Value = Step> {
@@ -86,6 +167,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         6 => (who.clone(), who.clone(), id, 0..2_u8)
             .prop_map(|(who, target, id, text)| Step::Tell { who, target, id, text }),
         2 => Just(Step::Copy),
+        4 => Just(Step::Again),
         1 => (0..8_u8).prop_map(|n| Step::Settings { n }),
         1 => (0..2_usize).prop_map(|node| Step::Restart { node }),
         1 => (0..2_usize).prop_map(|node| Step::Drop { node }),
@@ -105,7 +187,7 @@ pub struct Life {
     revision: u64,
     /// Channels as they were first seen, ended ones too: late proposals name them.
     channels: [Option<ChannelId>; 4],
-    /// Rejoins of shards keep their size small.
+    last_sent: Option<(SessionId, ShardId, ChannelCommand)>,
     pub resume_window_ms: u64,
 }
 
@@ -126,6 +208,7 @@ impl Life {
             nonce: 1,
             revision: 0,
             channels: [None; 4],
+            last_sent: None,
             resume_window_ms,
         };
         life.set(0);
@@ -195,6 +278,7 @@ impl Life {
             Step::Attach { who, previous, node } => self.attach(who, previous, node),
             Step::Sweep => self.room.sweep(node),
             Step::Copy => self.room.copy(node),
+            Step::Again => self.send_again(),
             Step::Settings { n } => self.set(n),
             Step::Restart { node } => {
                 self.nonce += 1;
@@ -220,6 +304,13 @@ impl Life {
             }
             _ => self.take_of_person(step),
         }
+    }
+
+    fn send_again(&mut self) {
+        let Some((session, shard, command)) = self.last_sent.clone() else { return };
+        let found = self.people.iter().find(|person| person.who.session == session);
+        let Some(who) = found.map(|person| person.who) else { return };
+        self.room.ask(who, shard, command);
     }
 
     fn attach(&mut self, who: usize, previous: bool, node: usize) {
@@ -341,7 +432,9 @@ impl Life {
                 self.room.ask_directory(who, DirectoryCommand::Reach { shards: vec![channel.shard] });
                 let (message, at_least) = message(&self.room, who, kind, id, text);
                 let target = Target::Channel { channel, at_least };
-                self.room.ask(who, channel.shard, ChannelCommand::Message { target, message });
+                let command = ChannelCommand::Message { target, message };
+                self.last_sent = Some((who.session, channel.shard, command.clone()));
+                self.room.ask(who, channel.shard, command);
             }
             Step::Skip { .. } => {
                 // The sequence number of this one never arrives … until the next registration of the node.
@@ -372,7 +465,9 @@ impl Life {
         self.room.ask_directory(who, DirectoryCommand::Reach { shards: vec![shard] });
         let (message, _) = message(&self.room, who, text, id, text);
         let target = Target::User { user: target.user };
-        self.room.ask(who, shard, ChannelCommand::Message { target, message });
+        let command = ChannelCommand::Message { target, message };
+        self.last_sent = Some((who.session, shard, command.clone()));
+        self.room.ask(who, shard, command);
     }
 }
 

@@ -1,1 +1,53 @@
-//! Placeholder.
+//! A seeded simulation of a node: the real log, state machines and sessions above a simulated disk, clock, network and
+//! randomness, with simulated clients that speak real lines.
+//!
+//! A seed decides everything: what the clients do, how their bytes arrive, in which order the shards reach the
+//! workers, when the process dies and what the disk then holds. The rules of logs and shards are checked while it
+//! runs and at its end. The same seed gives the same run.
+
+mod archive;
+mod chance;
+mod client;
+mod env;
+mod expected;
+mod machine;
+mod network;
+mod node;
+mod plan;
+mod truth;
+mod violation;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use violation::{Checker, Violation};
+pub use world::Counts;
+use world::World;
+
+/// How a run went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub seed: u64,
+    /// Everything that happened, as one number.
+    pub trace: u64,
+    pub counts: Counts,
+    pub violation: Option<Violation>,
+}
+
+/// Runs one seed; `print` shows everything that happens.
+pub fn run(seed: u64, print: bool) -> Report {
+    let mut world = World::new(seed, print);
+    let result = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let violation = match result {
+        Ok(result) => result.err(),
+        Err(panic) => {
+            let said = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
+            let what = said.unwrap_or_else(|| "something that is not a text".to_owned());
+            Some(Violation { checker: Checker::Panic, what })
+        }
+    };
+    Report { seed, trace: world.env.trace.digest(), counts: world.counts, violation }
+}

@@ -1,0 +1,65 @@
+//! `chat-simulation`: runs seeds and says which of them broke a promise.
+
+use std::process::ExitCode;
+
+use chat_simulation::{Report, run};
+
+const USAGE: &str = "usage:
+  chat-simulation --seed N [--trace]     one seed, with everything that happens
+  chat-simulation --seeds COUNT [--from N]   many, from N (0) on";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["--seed", seed] => one(seed, false),
+        ["--seed", seed, "--trace"] => one(seed, true),
+        ["--seeds", count] => many(count, "0"),
+        ["--seeds", count, "--from", from] => many(count, from),
+        _ => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn one(seed: &str, trace: bool) -> ExitCode {
+    let Ok(seed) = seed.parse() else {
+        eprintln!("{seed:?} is not a seed: give a whole number");
+        return ExitCode::from(2);
+    };
+    let report = run(seed, trace);
+    println!("seed {seed}: trace {:016x}, {:?}", report.trace, report.counts);
+    verdict(&report)
+}
+
+fn many(count: &str, from: &str) -> ExitCode {
+    let (Ok(count), Ok(from)) = (count.parse::<u64>(), from.parse::<u64>()) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut failed = 0;
+    for seed in from..from.saturating_add(count) {
+        let report = run(seed, false);
+        if let Some(violation) = &report.violation {
+            failed += 1;
+            println!("seed {seed}: {violation}");
+        }
+    }
+    println!("{count} seeds, {failed} broke a promise");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn verdict(report: &Report) -> ExitCode {
+    match &report.violation {
+        None => {
+            println!("every promise was kept");
+            ExitCode::SUCCESS
+        }
+        Some(violation) => {
+            println!("{violation}");
+            ExitCode::FAILURE
+        }
+    }
+}

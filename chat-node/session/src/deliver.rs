@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chat_protocol::{Capability, LineWriter, Source, numeric};
 use chat_state::{
-    command::{Command, CommonCommand, DirectoryCommand, MemberPrefix, MessageKind, Target},
+    command::{Command, CommonCommand, DirectoryCommand, MemberPrefix, MessageKind, ModeChange, Target},
     entry::{Entry, Proposal},
     event::{Event, EventKind},
     ids::{ChannelId, Lineage, SessionId, ShardId, UserId},
@@ -46,11 +46,14 @@ impl Worker {
     }
 
     fn came_back(&mut self, shard: ShardId, proposal: &Proposal, outcome: Outcome) {
-        let asker = self.asker(shard, proposal);
+        let mut asker = self.asker(shard, proposal);
         let ours = self.incarnation == Some(proposal.producer.incarnation);
         match outcome {
             Outcome::Repeated => return,
-            Outcome::Happened(event) => self.happened(shard, proposal, &event, asker.as_ref(), ours),
+            Outcome::Happened(event) => {
+                self.waits_for_nick(proposal, &event, &mut asker, ours);
+                self.happened(shard, proposal, &event, asker.as_ref(), ours);
+            }
             Outcome::Refused(refusal) => match (&asker, &proposal.command) {
                 (Some(asker), _) => self.refused_by_state(asker, shard, &refusal),
                 (None, Command::Directory(DirectoryCommand::Open(open)))
@@ -88,6 +91,10 @@ impl Worker {
         let Asker { id, pending } = asker;
         let label = pending.and_then(|pending| pending.label);
         let Some(connection) = self.connections[id.0 as usize].as_deref_mut() else { return };
+        if connection.is_closed() {
+            // Nothing comes after its ERROR.
+            return;
+        }
         if let Some(label) = label {
             let mut lines = Vec::new();
             connection.labels.answered(label, &self.config.server_name, &mut lines);
@@ -137,6 +144,7 @@ impl Worker {
                 let watchers = self.quit_watchers.remove(user).unwrap_or_default();
                 let body = Body::Quit { prefix, reason };
                 self.broadcast(shard, event, &watchers, None, &body);
+                self.nick_freed(*user);
             }
             EventKind::NickChanged { user, prefix, nick } => {
                 self.tell_acquaintances(shard, event, *user, own, &Body::Nick { prefix, nick });
@@ -215,20 +223,17 @@ impl Worker {
                 self.tell_channel(shard, event, *channel, own, &Body::Topic { prefix: &prefix, name, topic });
             }
             EventKind::ModeChanged { channel, name, prefix, changes } => {
-                let prefix = prefix_or(prefix);
-                self.tell_channel(
-                    shard,
-                    event,
-                    *channel,
-                    own,
-                    &Body::Mode { prefix: &prefix, name, changes },
-                );
+                let (prefix, changes) = (prefix_or(prefix), self.under_present_nicks(changes));
+                let body = Body::Mode { prefix: &prefix, name, changes: &changes };
+                self.tell_channel(shard, event, *channel, own, &body);
             }
-            EventKind::Invited { name, prefix, target, target_nick, .. } => {
+            EventKind::Invited { channel, name, prefix, target, target_nick } => {
                 let (prefix, nick) = (prefix_or(prefix), self.nick_or(*target, target_nick));
-                let invited = self.by_user.get(target).cloned().unwrap_or_default();
+                let mut told = self.by_user.get(target).cloned().unwrap_or_default();
+                let members = self.local.get(channel).into_iter().flatten();
+                told.extend(members.filter(|id| self.connection(**id).has(Capability::InviteNotify)));
                 let body = Body::Invite { prefix: &prefix, nick: &nick, name };
-                self.broadcast(shard, event, &invited, None, &body);
+                self.broadcast(shard, event, &told, own, &body);
                 if let Some(id) = own {
                     self.numeric_words(id, numeric::RPL_INVITING, &[&nick, name]);
                     if let Some(away) = self.directory.user(*target).and_then(|user| user.away.clone()) {
@@ -417,6 +422,17 @@ impl Worker {
             ShardId::DIRECTORY => self.directory.lineage(),
             ShardId(_) => self.shard(shard).lineage(),
         }
+    }
+
+    /// Members may have changed their nicks since the change was asked for.
+    fn under_present_nicks(&self, changes: &[ModeChange]) -> Vec<ModeChange> {
+        let mut changes = changes.to_vec();
+        for change in &mut changes {
+            if let ModeChange::Member { user, nick, .. } = change {
+                *nick = self.nick_or(*user, nick);
+            }
+        }
+        changes
     }
 
     /// A user's connections here leave a channel.

@@ -4,6 +4,7 @@
 //! it lines, entries and ticks, and collects requests for the log and bytes for the sockets. It holds a replica of
 //! every shard; to deliver an entry is to apply it.
 
+mod claims;
 mod commands;
 mod config;
 mod connection;

@@ -14,6 +14,7 @@ use chat_state::{
 };
 
 use crate::{
+    claims::Claim,
     config::{Close, Counters, Now, Peer, Random, Request, SessionConfig},
     connection::{Connection, ConnectionId, Identity, Pending, PendingKind, Phase},
     hold::Hold,
@@ -43,6 +44,8 @@ pub struct Worker {
     pub(crate) local: HashMap<ChannelId, Vec<ConnectionId>>,
     /// Who is to see the QUIT of a user that some shards have forgotten already.
     pub(crate) quit_watchers: BTreeMap<UserId, Vec<ConnectionId>>,
+    /// Who waits for the nick of a user that closes for it.
+    pub(crate) claims: BTreeMap<UserId, Vec<Claim>>,
     /// Connections that wait to be opened or attached, by request number.
     pub(crate) opening: HashMap<u64, ConnectionId>,
     /// Resumes that wait for this worker to apply what the client saw elsewhere.
@@ -98,6 +101,7 @@ impl Worker {
             by_user: HashMap::new(),
             local: HashMap::new(),
             quit_watchers: BTreeMap::new(),
+            claims: BTreeMap::new(),
             opening: HashMap::new(),
             catching_up: Vec::new(),
             next_open: 0,

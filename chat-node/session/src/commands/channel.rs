@@ -81,7 +81,8 @@ impl Worker {
         }
         let reason = line.params.filled(1).map(str::to_owned);
         for name in names.split(',').filter(|name| !name.is_empty()).take(MAX_JOIN_TARGETS) {
-            if let Some(channel) = self.channel_or_403(id, name) {
+            let Some(channel) = self.channel_or_403(id, name) else { continue };
+            if self.is_member(id, identity, &channel) {
                 self.leave(id, identity, &channel, reason.clone());
             }
         }
@@ -117,7 +118,7 @@ impl Worker {
         match line.params.at(1) {
             None => self.show_topic(id, identity, &channel),
             Some(text) => {
-                if !self.may_write(id, "TOPIC") {
+                if !self.is_member(id, identity, &channel) || !self.may_write(id, "TOPIC") {
                     return;
                 }
                 let limit = usize::from(self.directory.settings().limits.topic_length);

@@ -63,8 +63,7 @@ pub fn replay<'a>(
     // seen: had it been for the user, it would have been seen too.
     let behind_seen =
         shards.iter().filter_map(|shard| Some(shard.kept().get(seen_of(shard.shard()))?.dir_at));
-    let directory_seen =
-        behind_seen.fold(seen_of(ShardId::DIRECTORY).max(Position(user.0)), |seen, dir_at| seen.max(dir_at));
+    let directory_seen = behind_seen.fold(seen_of(ShardId::DIRECTORY).max(Position(user.0)), Ord::max);
     let named = named_by(directory, directory_seen);
     let mut gaps = BTreeSet::new();
     let mut view =
@@ -339,10 +338,11 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Whether the two shared a channel when `other` was forgotten, if that was before the replay begins.
+    /// Whether the two shared a channel when `other` was forgotten, if that was before the replay begins; yes if it is
+    /// not known any more.
     fn shared_before_replay(&self, other: UserId, shard: ShardId, at: Position) -> bool {
         let Some(view) = self.shards.get(&shard) else { return false };
-        if at > view.after {
+        if at > view.after && at >= view.shard.kept().oldest() {
             // It was replayed.
             return false;
         }

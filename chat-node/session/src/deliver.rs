@@ -15,7 +15,7 @@ use crate::{
     commands::Known,
     connection::{ConnectionId, Pending, PendingKind},
     encode::{Variant, frame},
-    lines::{Body, Meta, Personal, msgid},
+    lines::{Body, Meta, Personal, msgid, status},
     worker::Worker,
 };
 
@@ -269,12 +269,7 @@ impl Worker {
                         members.into_iter().filter(|id| self.has_rank(*id, *channel, *rank)).collect()
                     }
                 };
-                let status = match at_least {
-                    None => "",
-                    Some(MemberPrefix::Voice) => "+",
-                    Some(MemberPrefix::Operator) => "@",
-                };
-                (members, format!("{status}{name}"))
+                (members, format!("{}{name}", status(*at_least)))
             }
             Target::User { user } => {
                 let mut receivers = self.by_user.get(user).cloned().unwrap_or_default();
@@ -414,7 +409,11 @@ impl Worker {
     }
 
     pub(crate) fn meta(&self, shard: ShardId, event: &Event) -> Meta {
-        Meta { time_ms: event.time_ms, msgid: msgid(shard, self.lineage(shard), event.position) }
+        let lineage = match shard {
+            ShardId::DIRECTORY => self.directory.lineage_at(event.position),
+            ShardId(_) => self.shard(shard).lineage_at(event.position),
+        };
+        Meta { time_ms: event.time_ms, msgid: msgid(shard, lineage, event.position) }
     }
 
     pub(crate) fn lineage(&self, shard: ShardId) -> Lineage {

@@ -147,6 +147,15 @@ pub(crate) fn body_then<'a>(event: &'a Event, target_nick: &'a str) -> Option<Bo
     })
 }
 
+/// The sign before a channel's name in a message to its members of that rank and above.
+pub(crate) fn status(at_least: Option<MemberPrefix>) -> &'static str {
+    match at_least {
+        None => "",
+        Some(MemberPrefix::Voice) => "+",
+        Some(MemberPrefix::Operator) => "@",
+    }
+}
+
 pub(crate) fn verb(kind: MessageKind) -> &'static str {
     match kind {
         MessageKind::Privmsg => "PRIVMSG",

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use chat_protocol::{LineWriter, Source};
+use chat_protocol::{Capability, LineWriter, Source};
 use chat_state::{
     command::Target,
     event::{Event, EventKind},
@@ -14,7 +14,7 @@ use crate::{
     commands::Known,
     connection::{ConnectionId, Identity, Phase},
     label::LabelTag,
-    lines::{Body, Personal, body_then, msgid},
+    lines::{Body, Personal, body_then, msgid, status},
     worker::Worker,
 };
 
@@ -171,9 +171,13 @@ impl Worker {
     }
 
     fn replay_event(&mut self, id: ConnectionId, identity: Identity, shard: ShardId, event: &Event) {
+        if !self.is_for(id, identity, event) {
+            return;
+        }
         let target = match &event.kind {
-            EventKind::Kicked { target_nick, .. } => target_nick.clone(),
-            EventKind::Message { target: Target::Channel { .. }, name, .. } => name.to_string(),
+            EventKind::Message { target: Target::Channel { at_least, .. }, name, .. } => {
+                format!("{}{name}", status(*at_least))
+            }
             EventKind::Message { message, .. } => message.to_nick.clone(),
             _ => String::new(),
         };
@@ -186,7 +190,23 @@ impl Worker {
             EventKind::Message { session, message, .. } if *session == identity.session => message.id,
             _ => None,
         };
+        let own_message = own_message.filter(|_| self.connection(id).has(Capability::MessageId));
         self.send_replayed(id, shard, event, &body, own_message);
+    }
+
+    /// Whether the client would have been sent the line, as far as its capabilities decide.
+    fn is_for(&self, id: ConnectionId, identity: Identity, event: &Event) -> bool {
+        let connection = self.connection(id);
+        match &event.kind {
+            EventKind::Invited { target, .. } => {
+                *target == identity.user || connection.has(Capability::InviteNotify)
+            }
+            EventKind::Message { target, session, .. } => {
+                let to_self = *target == Target::User { user: identity.user };
+                *session != identity.session || to_self || connection.has(Capability::EchoMessage)
+            }
+            _ => true,
+        }
     }
 
     /// Topics that the settings changed.

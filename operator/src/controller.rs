@@ -21,6 +21,7 @@ use crate::{
     error::Error,
     metrics::Metrics,
     names,
+    nodes::NodeView,
     observe::{Caches, StoredRoom, observe},
     plan::plan,
     report::{
@@ -34,6 +35,10 @@ use crate::{
 /// Watches die silently, so every room is looked at again.
 const RESYNC: Duration = Duration::from_secs(300);
 const RETRY: Backoff = Backoff { first: Duration::from_millis(500), last: Duration::from_secs(120) };
+/// A node has been asked by then; it wakes the room itself, this is for the case that the notice got lost.
+const FIRST_WORD: Duration = Duration::from_secs(5);
+/// How soon a room looks again for objects that stand in its way.
+const AFTER_STRANGERS: Duration = Duration::from_secs(15);
 /// A bug does not go away by itself; it is tried again in case something else did.
 const AFTER_BUG: Duration = Duration::from_secs(600);
 
@@ -75,9 +80,15 @@ async fn reconcile_room(chat_room: &ChatRoom, context: &Context) -> Result<Actio
             status(chat_room, &observed, status::Result::Applied(&room, &outcome), now)
         }
     };
+    if observed.nodes.values().any(|view| *view == NodeView::Unasked) {
+        // Right after the operator starts or a pod does: a status without the node's word would be wrong in a second.
+        return Ok(Action::requeue(FIRST_WORD));
+    }
     let overdue = overdue_at(&status.conditions);
     let revisit = report(client, metrics, chat_room, status, now).await?;
-    Ok(Action::requeue(next_look(revisit, overdue, now)))
+    // Objects of somebody else carry no label that is watched for.
+    let strangers = (!observed.strangers.is_empty()).then_some(AFTER_STRANGERS);
+    Ok(Action::requeue(next_look(revisit.or(strangers), overdue, now)))
 }
 
 /// The earliest of: counters to be told, a deadline that passes, the regular look.

@@ -3,6 +3,8 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use kube::ResourceExt;
 
+const UNSCHEDULABLE: &str = "Unschedulable";
+
 /// Something that keeps a pod from running, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
@@ -62,8 +64,9 @@ pub fn trouble(pod: &Pod) -> Option<Trouble> {
     }
     let name = pod.name_any();
     let scheduled = condition(pod, "PodScheduled")?;
-    (scheduled.status == "False").then(|| Trouble {
-        reason: scheduled.reason.clone().unwrap_or_else(|| "Unschedulable".into()),
+    // Other reasons (SchedulerError) are about one try, and the next comes at once.
+    (scheduled.status == "False" && scheduled.reason.as_deref() == Some(UNSCHEDULABLE)).then(|| Trouble {
+        reason: UNSCHEDULABLE.into(),
         message: format!(
             "pod {name} has no place on a Kubernetes node: {}",
             scheduled.message.as_deref().unwrap_or("the scheduler gives no reason")

@@ -112,7 +112,7 @@ mod tests {
         let follower = Follower {
             room: ObjectRef::new("lounge").within("default"),
             address: [127, 0, 0, 1].into(),
-            view: NodeView::Silent("it was not asked yet".into()),
+            view: NodeView::Unasked,
             task: task.abort_handle(),
             seen: true,
         };

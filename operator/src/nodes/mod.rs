@@ -21,6 +21,8 @@ use crate::observe::{StoredRoom, room_of};
 /// What is known of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NodeView {
+    /// It is being asked for the first time; that ends within seconds, one way or the other.
+    Unasked,
     /// Nothing yet, or nothing any more; why.
     Silent(String),
     /// What it said last, on a connection that still stands.
@@ -114,7 +116,7 @@ impl Followers {
                 let follower = Follower {
                     room,
                     address,
-                    view: NodeView::Silent("it was not asked yet".into()),
+                    view: NodeView::Unasked,
                     task: task.abort_handle(),
                     seen: true,
                 };

@@ -97,7 +97,9 @@ fn not_serving(room: &str, observed: &Observed, pod: &Pod, view: Option<&NodeVie
         Some(NodeView::Silent(why)) => {
             return waiting(conditions::NODE_SILENT, format!("node {name} is silent: {why}"));
         }
-        None => return waiting(conditions::NODE_SILENT, format!("node {name} was not asked yet")),
+        Some(NodeView::Unasked) | None => {
+            return waiting(conditions::NODE_SILENT, format!("node {name} was not asked yet"));
+        }
     }
     if !pods::is_ready(pod) {
         return waiting(conditions::STARTING, format!("pod {name} has not passed its readiness probe yet"));

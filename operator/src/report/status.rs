@@ -207,7 +207,21 @@ fn unfinished(room: &Room, observed: &Observed, outcome: &Outcome) -> Option<Wor
         ));
     }
     let set = observed.objects.stateful_set.as_deref()?;
-    rolling(set, observed).or_else(|| settings_pending(observed))
+    rolling(set, observed).or_else(|| settings_pending(observed)).or_else(|| growing(observed))
+}
+
+/// A claim whose volume is still smaller than what it asks for.
+fn growing(observed: &Observed) -> Option<Words> {
+    observed.claims.iter().find_map(|claim| {
+        let wanted = storage::requested(claim)?;
+        let has = claim.status.as_ref()?.capacity.as_ref()?.get("storage")?;
+        (quantity::milli(&has.0)? < quantity::milli(&wanted.0)?).then(|| {
+            Words::new(
+                conditions::GROWING,
+                format!("PersistentVolumeClaim {} grows from {} to {}", claim.name_any(), has.0, wanted.0),
+            )
+        })
+    })
 }
 
 fn rolling(set: &StatefulSet, observed: &Observed) -> Option<Words> {

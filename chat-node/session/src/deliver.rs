@@ -292,13 +292,14 @@ impl Worker {
         let skip = if to_self { None } else { sender };
         let sent = self.broadcast(shard, event, &receivers, skip, &body);
         self.counters.deliveries += sent;
+        // Also when the session went on to another connection since, where what it missed was told before this.
+        if let Some(id) = sender.filter(|id| self.connection(*id).has(Capability::EchoMessage)) {
+            let id_tag = message.id.filter(|_| self.connection(id).has(Capability::MessageId));
+            self.send_own(shard, event, id, &body, id_tag);
+        }
         let Some(Asker { id, pending: Some(pending) }) = asker else { return };
         self.counters.acknowledged += 1;
         let PendingKind::Message { away, .. } = &pending.kind else { return };
-        if self.connection(*id).has(Capability::EchoMessage) {
-            let id_tag = message.id.filter(|_| self.connection(*id).has(Capability::MessageId));
-            self.send_own(shard, event, *id, &body, id_tag);
-        }
         if let (Some(away), MessageKind::Privmsg) = (away, message.kind) {
             self.numeric_text(*id, numeric::RPL_AWAY, &[&shown], away);
         }

@@ -156,6 +156,8 @@ impl Worker {
                 self.context = None;
                 self.close(id, 1000, "Quit");
             }
+            // The client did not ask for it: its next PONG does as well.
+            PendingKind::ConfirmToken => self.connection_mut(id).token_unconfirmed = true,
             kind => {
                 let context = match kind {
                     PendingKind::Message { id: Some(number), .. } => vec![number.to_string()],

@@ -200,6 +200,10 @@ impl Walk<'_> {
                 .is_some_and(|rank| at_least.is_none_or(|least| rank.iter().max() >= Some(&least))),
             Target::User { user } => *user == self.user,
         };
+        if own && matches!(target, Target::User { user } if *user == self.user) {
+            // Echo and message: seen twice or once, as capabilities have it.
+            return;
+        }
         let shown = if own { self.life.kind.echo } else { shown };
         if shown {
             let place = match target {

@@ -103,7 +103,9 @@ impl Client {
             "MODE" if in_channel => self.record(line, truth, &what(command, username, place, ""))?,
             "PRIVMSG" | "NOTICE" => {
                 let shown = if in_channel { place } else { "" };
-                self.record(line, truth, &what(command, username, shown, line.last()))?;
+                if !self.is_to_self(line) {
+                    self.record(line, truth, &what(command, username, shown, line.last()))?;
+                }
                 if username == self.life().username {
                     self.hear_own(line)?;
                 }
@@ -158,15 +160,23 @@ impl Client {
     /// That streams never go back, and no event comes twice.
     fn note_position(&mut self, line: &Line) -> Result<(), Violation> {
         let Some(Msgid { stream, position, .. }) = line.msgid() else { return Ok(()) };
+        let to_self = self.is_to_self(line);
         let newest = self.newest.get(&stream);
         let is_new = newest.is_none_or(|(newest, command)| {
-            // Who is away is said together with their JOIN; topics of several channels may come together.
-            let together = *command != line.command || line.command == "TOPIC";
+            // Who is away is said together with their JOIN; topics of several channels may come together; a message
+            // to oneself comes with its echo.
+            let together = *command != line.command || line.command == "TOPIC" || to_self;
             position > *newest || (position == *newest && together)
         });
         ensure!(is_new, Subscription, "the stream was at {newest:?}");
         self.newest.insert(stream, (position, line.command.clone()));
         Ok(())
+    }
+
+    /// A direct message that the client sent to itself.
+    fn is_to_self(&self, line: &Line) -> bool {
+        let own = line.person().is_some_and(|(nick, _)| nick == self.view.nick);
+        own && line.param(0).eq_ignore_ascii_case(&self.view.nick)
     }
 
     fn record(&mut self, line: &Line, truth: &Truth, what: &str) -> Result<(), Violation> {
@@ -188,7 +198,8 @@ impl Client {
     fn hear_own(&mut self, line: &Line) -> Result<(), Violation> {
         let text = line.last().to_owned();
         let id = line.tag("chatroom.dev/id").and_then(|id| id.parse().ok());
-        ensure!(id.is_some() == self.kind.ids, Deduplication, "the id of an own message: {id:?}");
+        let to_self = self.is_to_self(line);
+        ensure!(id.is_some() == self.kind.ids || to_self, Deduplication, "the id of an own message: {id:?}");
         if let Some(sending) = id.and_then(|id| self.sends.remove(&id)) {
             ensure!(sending.text == text, Deduplication, "the id was given to {:?}", sending.text);
         }

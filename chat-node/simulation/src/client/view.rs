@@ -28,8 +28,7 @@ impl View {
 
     /// The nick under which this person is known at present.
     pub(crate) fn nick_of(&self, username: &str) -> Option<&str> {
-        let nick = self.names.get(username)?;
-        self.shares_channel(nick).then_some(nick)
+        self.names.get(username).map(String::as_str)
     }
 
     pub(crate) fn shares_channel(&self, nick: &str) -> bool {
@@ -49,8 +48,11 @@ impl View {
         self.channels.values_mut().filter_map(|channel| channel.members.as_mut())
     }
 
+    /// This person speaks; known by that nick from now on, if it is in a channel with the client.
     pub(crate) fn met(&mut self, username: &str, nick: &str) {
-        self.names.insert(username.to_owned(), nick.to_owned());
+        if self.shares_channel(nick) {
+            self.names.insert(username.to_owned(), nick.to_owned());
+        }
     }
 
     pub(crate) fn joined(&mut self, channel: &str, nick: &str) {
@@ -60,6 +62,7 @@ impl View {
             let channel = known.or_default();
             channel.members = None;
             channel.named.clear();
+            self.forget_strangers();
         } else if let Some(members) = known.or_default().members.as_mut() {
             members.insert(nick.to_owned());
         }
@@ -71,6 +74,13 @@ impl View {
         } else if let Some(members) = self.channel(channel).and_then(|channel| channel.members.as_mut()) {
             members.remove(nick);
         }
+        self.forget_strangers();
+    }
+
+    /// Whoever shares no channel any more may have any nick by now.
+    fn forget_strangers(&mut self) {
+        let shared: BTreeSet<String> = self.members().flatten().cloned().collect();
+        self.names.retain(|_, nick| shared.contains(nick));
     }
 
     pub(crate) fn renamed(&mut self, username: &str, from: &str, to: &str) {

@@ -6,13 +6,11 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
-    time::Duration,
 };
 
 use hyper::{Request, body::Incoming as RequestBody, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
     sync::oneshot,
 };
@@ -20,14 +18,12 @@ use tokio::{
 use crate::{
     admission::{Admission, Permit, Refusal},
     crew::{Crew, Incoming},
+    farewell::Farewell,
     http,
     listen::AcceptBackoff,
     tcp,
     web::{self, Answer},
 };
-
-/// What a refused browser gets; long enough for people, short enough for any socket's buffer.
-const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
 /// Where clients come in.
 pub(crate) struct Doors {
@@ -72,6 +68,7 @@ async fn accept_web(
     crew: Arc<Crew>,
     allowed_origins: Arc<[String]>,
 ) {
+    let farewell = Farewell::new();
     let mut backoff = AcceptBackoff::new();
     loop {
         let Some((stream, peer)) = backoff.after(listener.accept().await).await else { continue };
@@ -79,22 +76,18 @@ async fn accept_web(
             Ok(permit) => {
                 tokio::spawn(serve(stream, peer, permit, Arc::clone(&crew), Arc::clone(&allowed_origins)));
             }
-            Err(refusal) => {
-                tokio::spawn(tokio::time::timeout(REFUSAL_TIME, refuse(stream, refusal)));
-            }
+            Err(refusal) => farewell.say(stream, unavailable(refusal)),
         }
     }
 }
 
-async fn refuse(mut stream: TcpStream, refusal: Refusal) -> io::Result<()> {
+fn unavailable(refusal: Refusal) -> String {
     let text = refusal.text();
-    let response = format!(
+    format!(
         "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n\
          Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n{text}\n",
         text.len() + 1
-    );
-    stream.write_all(response.as_bytes()).await?;
-    stream.shutdown().await
+    )
 }
 
 /// Answers one browser connection; its place goes with the WebSocket that it may become.

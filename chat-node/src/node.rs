@@ -26,7 +26,7 @@ use crate::{
     board::{Board, Phase, Told},
     chores::Chores,
     crew::{Crew, Order},
-    drain,
+    descriptors, drain,
     flushes::{Flushes, MeasuredDisk},
     front::{Doors, Front},
     listen::{ListenError, listen},
@@ -115,6 +115,7 @@ pub(crate) fn run(config: &NodeConfig) -> Result<(), NodeError> {
         .enable_all()
         .build()
         .map_err(system("the main thread its runtime"))?;
+    descriptors::raise_limit(config.limits.max_connections);
     let sockets = Sockets::bind(config)?;
     let (notices, mut heard) = mpsc::unbounded_channel();
     let node = Node::start(config, &notices)?;

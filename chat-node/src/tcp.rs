@@ -1,36 +1,28 @@
 //! IRC over TCP: accepting connections, and lines out of their bytes.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use chat_protocol::{Framed, LineFramer};
 use chat_session::{ConnectionId, Framing, Now, Worker};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
-    admission::{Admission, Refusal},
+    admission::Admission,
     crew::{Crew, Incoming},
+    farewell::Farewell,
     listen::AcceptBackoff,
 };
 
 /// What a browser, or a page that abuses one, sees on the IRC port.
 pub(crate) const NOT_HTTP: &str = "This is an IRC server, not a web server";
 
-/// Refused clients that are told why at the same time; more are just closed.
-const REFUSALS_AT_ONCE: usize = 64;
-/// How long a refused client may take to hear it.
-const REFUSAL_TIME: Duration = Duration::from_secs(2);
-
 /// Dead peers are noticed by PING; this is for connections of which the kernel alone knows, such as those that linger.
 const KEEPALIVE: Duration = Duration::from_secs(120);
 
 /// Accepts connections and gives them to workers, until it is dropped.
 pub(crate) async fn accept(listener: TcpListener, admission: Arc<Admission>, crew: Arc<Crew>) {
-    let refusals = Arc::new(Semaphore::new(REFUSALS_AT_ONCE));
+    let farewell = Farewell::new();
     let mut backoff = AcceptBackoff::new();
     loop {
         let Some((stream, peer)) = backoff.after(listener.accept().await).await else { continue };
@@ -45,14 +37,7 @@ pub(crate) async fn accept(listener: TcpListener, admission: Arc<Admission>, cre
                 }),
                 Err(error) => tracing::debug!(%error, "a connection ended at once"),
             },
-            Err(refusal) => {
-                if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {
-                    tokio::spawn(async move {
-                        let _ = tokio::time::timeout(REFUSAL_TIME, refuse(stream, peer, refusal)).await;
-                        drop(place);
-                    });
-                }
-            }
+            Err(refusal) => farewell.say(stream, format!("ERROR :{}\r\n", refusal.text())),
         }
     }
 }
@@ -62,17 +47,6 @@ pub(crate) fn prepare(stream: TcpStream) -> std::io::Result<std::net::TcpStream>
     stream.set_nodelay(true)?;
     SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     stream.into_std()
-}
-
-/// Says why and closes. What the client sends meanwhile is read: unread bytes would turn the close into a reset that
-/// may overtake the reason.
-async fn refuse(mut stream: TcpStream, peer: SocketAddr, refusal: Refusal) -> std::io::Result<()> {
-    tracing::debug!(reason = refusal.label(), address_family = if peer.is_ipv4() { 4 } else { 6 }, "refused");
-    stream.write_all(format!("ERROR :{}\r\n", refusal.text()).as_bytes()).await?;
-    stream.shutdown().await?;
-    let mut ignored = [0; 512];
-    while stream.read(&mut ignored).await? > 0 {}
-    Ok(())
 }
 
 /// The receiving side of one connection.

@@ -7,9 +7,14 @@
 //!   (`Freed`) if they did when a shard forgot the one who left;
 //! - gaps: told for a channel only if an event of *it* is gone, not because the window moved past a quiet client.
 //!
-//! Not known, and decided: a change of nick that a node delivered before it delivered a JOIN whose proposer had not seen
-//! it yet counts as after that JOIN, unless the client names the change; a QUIT whose forgetting is no longer kept is shown; a gap in a channel that ended
-//! since is not told.
+//!
+//! Not known, and decided:
+//! - a change of nick that a node delivered before a JOIN whose proposer had not seen it yet counts as after that JOIN,
+//!   unless the client names the change;
+//! - a QUIT whose forgetting is no longer kept is shown;
+//! - a gap in a channel that ended since is not told, nor one that held only an invitation to a shard where the user
+//!   never acted.
+//!
 //! Streams are merged by time under the log's order: nothing goes before the directory events it has seen, no `Freed`
 //! before the forgettings it names.
 

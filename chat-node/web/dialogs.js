@@ -51,12 +51,14 @@ export class Dialogs {
   switcher() {
     byId('switcher-query').value = '';
     byId('switcher').showModal();
+    byId('switcher-query').focus();
     this.#find();
   }
 
   browse() {
     byId('browse-query').value = '';
     byId('browse').showModal();
+    byId('browse-query').focus();
     this.#chat.browse();
     this.#drawList();
   }
@@ -74,6 +76,7 @@ export class Dialogs {
     field.value = buffer.topic;
     field.maxLength = Number(state.support.TOPICLEN) || 390;
     byId('topic-dialog').showModal();
+    field.focus();
   }
 
   #find() {

@@ -6,6 +6,7 @@ import { rows } from './timeline.js';
 
 const NEAR_BOTTOM_PX = 60;
 const NEAR_TOP_PX = 300;
+const MAX_ANCHORS = 6;
 
 export class LogView {
   #chat;
@@ -38,7 +39,7 @@ export class LogView {
     if (!switched && buffer === this.#shown) return;
     this.#log.setAttribute('aria-busy', String(switched || this.#shown?.loading === 'before'));
     if (switched) this.#leave(state);
-    const anchor = switched || this.#atBottom ? null : this.#firstInSight();
+    const anchors = switched || this.#atBottom ? [] : this.#inSight();
     const count = this.#spoken(this.#shown);
     const firstKey = this.#shown?.items[0]?.key;
     if (switched || buffer.items !== this.#shown?.items || buffer.marker !== this.#shown?.marker) {
@@ -48,7 +49,7 @@ export class LogView {
     const prepended = !switched && firstKey !== undefined && buffer.items[0]?.key !== firstKey;
     if (switched) this.#restorePlace(buffer);
     else if (this.#atBottom || this.#wroteJustNow(buffer)) this.#log.scrollTop = this.#log.scrollHeight;
-    else if (anchor) this.#keepInPlace(anchor);
+    else this.#keepInPlace(anchors);
     if (!switched && !this.#atBottom && !prepended) this.#below += Math.max(0, this.#spoken(buffer) - count);
     this.#key = state.active;
     this.#shown = buffer;
@@ -76,16 +77,19 @@ export class LogView {
     return element;
   }
 
-  /** The first row that the reader sees, and where it stands. */
-  #firstInSight() {
+  /** The first rows that the reader sees, and where they stand; not dividers, which move when older rows come. */
+  #inSight() {
     const top = this.#log.scrollTop;
-    const row = [...this.#rows.children].find((element) => element.offsetTop + element.offsetHeight > top);
-    return row ? { key: row.dataset.row, offset: row.offsetTop - top } : null;
+    const rows = [...this.#rows.children];
+    const first = rows.findIndex((element) => element.offsetTop + element.offsetHeight > top);
+    return rows.slice(Math.max(first, 0), first + MAX_ANCHORS)
+      .filter((element) => !element.classList.contains('divider'))
+      .map((element) => ({ key: element.dataset.row, offset: element.offsetTop - top }));
   }
 
-  #keepInPlace({ key, offset }) {
-    const element = this.#known.get(key)?.element;
-    if (element) this.#log.scrollTop = element.offsetTop - offset;
+  #keepInPlace(anchors) {
+    const kept = anchors.find(({ key }) => this.#known.has(key));
+    if (kept) this.#log.scrollTop = this.#known.get(kept.key).element.offsetTop - kept.offset;
   }
 
   #leave(state) {

@@ -14,6 +14,7 @@ import { claimTab } from './tabs.js';
 
 const FIRST_CHANNEL = '#lobby';
 const SAVE_EVERY_MS = 1_000;
+const WITHOUT_FRAMES_MS = 150;
 const PREFERENCES = 'chatroom.preferences';
 
 const byId = (id) => document.getElementById(id);
@@ -68,12 +69,13 @@ function go(act) {
   if (!drawers.narrow) composer.focus();
 }
 
-/** Draws once per frame, however much came; in a hidden page, where there are no frames, by a timer. */
+/** Draws once per frame, however much came; by a timer where no frames come, as in a hidden or covered page. */
 function draw() {
   if (drawing) return;
   drawing = true;
-  const later = document.hidden ? (act) => setTimeout(act, 100) : requestAnimationFrame;
-  later(() => {
+  const now = () => {
+    if (!drawing) return;
+    clearTimeout(timer);
     drawing = false;
     if (byId('room').hidden && !mayEnter(chat.state.status)) return;
     const { state } = chat;
@@ -81,7 +83,9 @@ function draw() {
     log.render(state);
     composer.render(state);
     dialogs.render(state);
-  });
+  };
+  const timer = setTimeout(now, WITHOUT_FRAMES_MS);
+  requestAnimationFrame(now);
 }
 
 /** Opens the room as soon as the server let the person in; until then the door says how it goes. */

@@ -83,9 +83,11 @@ impl Cli {
 }
 
 fn start(options: RunOptions) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&options.log).with_context(|| {
-        format!("--log {:?} is not a filter: write info, or operator=debug,kube=warn", options.log)
-    })?;
+    // Each failed request is told again, with its context, by whoever made it.
+    let filter = EnvFilter::try_new(format!("kube_client::client::builder=off,{}", options.log))
+        .with_context(|| {
+            format!("--log {:?} is not a filter: write info, or operator=debug,kube=warn", options.log)
+        })?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -27,7 +27,7 @@ use crate::{
     report::{
         conditions::{self, Claim},
         events, report,
-        status::{self, overdue_at, status},
+        status::{self, status, turns_at},
     },
     validate::{Defaults, validate},
 };
@@ -84,18 +84,18 @@ async fn reconcile_room(chat_room: &ChatRoom, context: &Context) -> Result<Actio
         // Right after the operator starts or a pod does: a status without the node's word would be wrong in a second.
         return Ok(Action::requeue(FIRST_WORD));
     }
-    let overdue = overdue_at(&status.conditions);
+    let turn = turns_at(&status, &observed, now);
     let revisit = report(client, metrics, chat_room, status, now).await?;
     // Objects of somebody else carry no label that is watched for.
     let strangers = (!observed.strangers.is_empty()).then_some(AFTER_STRANGERS);
-    Ok(Action::requeue(next_look(revisit.or(strangers), overdue, now)))
+    Ok(Action::requeue(next_look(revisit.or(strangers), turn, now)))
 }
 
-/// The earliest of: counters to be told, a deadline that passes, the regular look.
-fn next_look(revisit: Option<Duration>, overdue: Option<Timestamp>, now: Timestamp) -> Duration {
-    let until_overdue = overdue.filter(|&at| at > now).map(|at| at.duration_since(now).unsigned_abs());
+/// The earliest of: a look that something needs, the time when the status turns, the regular look.
+fn next_look(soon: Option<Duration>, turn: Option<Timestamp>, now: Timestamp) -> Duration {
+    let until_turn = turn.map(|at| at.duration_since(now).unsigned_abs());
     let regular = backoff::spread(RESYNC);
-    [revisit, until_overdue].into_iter().flatten().fold(regular, Duration::min)
+    [soon, until_turn].into_iter().flatten().fold(regular, Duration::min)
 }
 
 /// A stored room that this operator cannot read (its CRD is of another version, say) is told so and left alone.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::{Client, Config};
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
 
-use crate::{backoff::Backoff, names};
+use crate::{backoff::Backoff, health::Health};
 
 /// How long a leader that vanished holds the others up.
 const LEASE_SECONDS: u64 = 15;
@@ -43,14 +43,16 @@ impl Candidate {
         })
     }
 
-    /// Waits for leadership.
-    pub async fn campaign(&self) -> Term {
+    /// Waits for leadership. Standing by is being ready; not reaching the Lease is not.
+    pub async fn campaign(&self, health: &Health) -> Term {
         let mut failures = 0;
         loop {
-            match self.try_campaign().await {
+            match self.try_campaign(health).await {
                 Ok(term) => return term,
                 Err(error) => {
-                    tracing::warn!(%error, lease = %self.lease(), "cannot take part in the election");
+                    let why = format!("Lease {} cannot be read or written: {error}", self.lease());
+                    tracing::warn!(why, "waiting");
+                    health.not_ready(why);
                 }
             }
             tokio::time::sleep(RETRY.delay(failures)).await;
@@ -58,16 +60,17 @@ impl Candidate {
         }
     }
 
-    async fn try_campaign(&self) -> kube_lease_manager::Result<Term> {
+    async fn try_campaign(&self, health: &Health) -> kube_lease_manager::Result<Term> {
         // Made anew each time: one that has led does not tell again that it leads.
+        // Its field manager is random, which is what makes two candidates that lock at once conflict.
         let manager = LeaseManagerBuilder::new(self.client.clone(), &self.lease)
             .with_namespace(&self.namespace)
             .with_identity(&self.identity)
-            .with_field_manager(format!("{}-lease", names::OPERATOR))
             .with_duration(LEASE_SECONDS)
             .with_grace(GRACE_SECONDS)
             .build()
             .await?;
+        health.ready();
         while !manager.changed().await? {}
         Ok(Term(manager))
     }

@@ -1,7 +1,13 @@
 //! Reading a pod: is it ready, is it stuck, what does it wait for. Pure.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
+use k8s_openapi::{
+    api::core::v1::{ContainerStatus, Pod, PodCondition},
+    jiff::{SignedDuration, Timestamp},
+};
 use kube::ResourceExt;
+
+/// A kubelet that lives has long removed the pod by then.
+const AFTER_GRACE: SignedDuration = SignedDuration::from_secs(20);
 
 const UNSCHEDULABLE: &str = "Unschedulable";
 
@@ -18,6 +24,11 @@ pub struct Trouble {
 
 pub fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready").is_some_and(|condition| condition.status == "True")
+}
+
+/// When a pod that is being stopped counts as lost with its Kubernetes node: it is past the end of its grace.
+pub fn lost_at(pod: &Pod) -> Option<Timestamp> {
+    pod.metadata.deletion_timestamp.as_ref().map(|end| end.0 + AFTER_GRACE)
 }
 
 /// Why a container of the pod does not run, if it will not for a while.

@@ -64,12 +64,11 @@ async fn operate(options: RunOptions, health: &Health, metrics: Metrics) -> anyh
         () = &mut told_to_end => return Ok(()),
         () = wait_for_crd(&client, options.watch_namespace.as_deref(), health) => {}
     }
-    health.ready();
     loop {
         tracing::info!(lease = %candidate.lease(), identity = options.identity, "waiting for leadership");
         let term = tokio::select! {
             () = &mut told_to_end => return Ok(()),
-            term = candidate.campaign() => term,
+            term = candidate.campaign(health) => term,
         };
         tracing::info!("leading");
         metrics.leads(true);

@@ -19,6 +19,7 @@ pub const WAITING_FOR_DELETION: &str = "WaitingForDeletion";
 pub const CREATING: &str = "Creating";
 pub const STARTING: &str = "Starting";
 pub const STOPPING: &str = "Stopping";
+pub const NODE_LOST: &str = "NodeLost";
 pub const VOLUME_PENDING: &str = "VolumePending";
 pub const NODE_SILENT: &str = "NodeSilent";
 pub const NODE_RECOVERING: &str = "Recovering";

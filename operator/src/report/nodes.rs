@@ -1,7 +1,10 @@
 //! What the nodes of a room do, and what the first of them that does not serve waits for. Pure.
 
 use contract::status::{NodeState, NodeStatus};
-use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
+use k8s_openapi::{
+    api::{core::v1::Pod, discovery::v1::EndpointSlice},
+    jiff::Timestamp,
+};
 use kube::ResourceExt;
 
 use super::conditions;
@@ -23,12 +26,12 @@ pub struct Nodes {
     pub trouble: Option<Trouble>,
 }
 
-pub fn look(room: &str, observed: &Observed) -> Nodes {
+pub fn look(room: &str, observed: &Observed, now: Timestamp) -> Nodes {
     let mut nodes = Nodes::default();
     for pod in &observed.pods {
         let uid = pod.uid().unwrap_or_default();
         let view = observed.nodes.get(&uid);
-        let trouble = not_serving(room, observed, pod, view);
+        let trouble = not_serving(room, observed, pod, view, now);
         nodes.rows.push(row(pod, view, trouble.as_ref()));
         match trouble {
             None => nodes.serving += 1,
@@ -69,10 +72,16 @@ pub fn heard(view: Option<&NodeView>) -> Option<&NodeStatus> {
 }
 
 /// Why clients cannot join and talk on the node; `None` if they can.
-fn not_serving(room: &str, observed: &Observed, pod: &Pod, view: Option<&NodeView>) -> Option<Trouble> {
+fn not_serving(
+    room: &str,
+    observed: &Observed,
+    pod: &Pod,
+    view: Option<&NodeView>,
+    now: Timestamp,
+) -> Option<Trouble> {
     let name = pod.name_any();
-    if pod.metadata.deletion_timestamp.is_some() {
-        return waiting(conditions::STOPPING, format!("pod {name} is being stopped"));
+    if let Some(lost_at) = pods::lost_at(pod) {
+        return stopping(pod, lost_at <= now);
     }
     if let Some(trouble) = pods::trouble(pod) {
         return Some(trouble);
@@ -95,7 +104,11 @@ fn not_serving(room: &str, observed: &Observed, pod: &Pod, view: Option<&NodeVie
         },
         _ if !pods::is_ready(pod) => {}
         Some(NodeView::Silent(why)) => {
-            return waiting(conditions::NODE_SILENT, format!("node {name} is silent: {why}"));
+            let host = host(pod);
+            return waiting(
+                conditions::NODE_SILENT,
+                format!("node {name} on Kubernetes node {host} is silent: {why}"),
+            );
         }
         Some(NodeView::Unasked) | None => {
             return waiting(conditions::NODE_SILENT, format!("node {name} was not asked yet"));
@@ -112,6 +125,24 @@ fn not_serving(room: &str, observed: &Observed, pod: &Pod, view: Option<&NodeVie
         );
     }
     None
+}
+
+fn stopping(pod: &Pod, lost: bool) -> Option<Trouble> {
+    let (name, host) = (pod.name_any(), host(pod));
+    if lost {
+        return waiting(
+            conditions::NODE_LOST,
+            format!(
+                "pod {name} cannot be stopped, as Kubernetes node {host} does not answer: bring {host} back, or, if it \
+                 is off for good, `kubectl taint node {host} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute`"
+            ),
+        );
+    }
+    waiting(conditions::STOPPING, format!("pod {name} is being stopped"))
+}
+
+fn host(pod: &Pod) -> &str {
+    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("(none)")
 }
 
 fn not_running(observed: &Observed, pod: &str) -> Option<Trouble> {

@@ -19,7 +19,7 @@ use crate::{
     build, names,
     observe::Observed,
     plan::{Step, rollout, storage},
-    quantity,
+    pods, quantity,
     validate::{Room, UserError},
 };
 
@@ -46,13 +46,14 @@ pub fn status(
     let generation = chat_room.metadata.generation.unwrap_or_default();
     let old = chat_room.status.as_ref();
     let old_conditions = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let nodes = nodes::look(&name, observed);
+    let nodes = nodes::look(&name, observed, now);
     let verdict = verdict(&nodes, observed, result);
     let stalled = verdict.stalled.clone().or_else(|| overdue(&verdict, old_conditions, now));
     let summary = summary(&verdict, stalled.as_ref(), result);
-    let message =
-        stalled.as_ref().filter(|_| verdict.ready).map_or(&verdict.message, |stalled| &stalled.message);
-    let message = message.clone();
+    let message = match (&stalled, &verdict.reconciling) {
+        (Some(words), _) | (None, Some(words)) if verdict.ready => words.message.clone(),
+        _ => verdict.message.clone(),
+    };
     let claims = claims(&verdict, stalled, chat_room);
     ChatRoomStatus {
         observed_generation: generation,
@@ -73,9 +74,15 @@ pub fn status(
 }
 
 /// When a room that is not ready becomes overdue.
-pub fn overdue_at(conditions: &[Condition]) -> Option<Timestamp> {
+fn overdue_at(conditions: &[Condition]) -> Option<Timestamp> {
     let ready = conditions::find(conditions, conditions::READY)?;
     (ready.status == "False").then(|| ready.last_transition_time.0 + PROGRESS_DEADLINE)
+}
+
+/// When the status changes by the mere passing of time.
+pub fn turns_at(status: &ChatRoomStatus, observed: &Observed, now: Timestamp) -> Option<Timestamp> {
+    let pods = observed.pods.iter().filter_map(|pod| pods::lost_at(pod));
+    overdue_at(&status.conditions).into_iter().chain(pods).filter(|&at| at > now).min()
 }
 
 struct Verdict {

@@ -3,11 +3,11 @@ use serde_json::json;
 
 use super::{
     conditions::{self, find},
-    events, nodes, worth_telling,
+    events, nodes, status, worth_telling,
 };
 use crate::{
     nodes::NodeView,
-    testing::{Model, pod, small_room},
+    testing::{Model, NOW, pod, small_room},
 };
 
 fn started() -> Model {
@@ -57,7 +57,7 @@ fn ready_needs_the_node_the_probe_and_the_endpoint() {
         (
             "False",
             "NodeSilent",
-            "node lounge-0 is silent: http://10.0.0.1:9090/v1/status cannot be read: connection refused"
+            "node lounge-0 on Kubernetes node (none) is silent: http://10.0.0.1:9090/v1/status cannot be read: connection refused"
         )
     );
     assert!(model.status().guarantees.as_ref().unwrap().redundancy_lost_since.is_some());
@@ -182,10 +182,24 @@ fn pods_in_trouble_are_named_with_what_to_do() {
     for (status, words) in cases {
         let observed =
             crate::observe::Observed { pods: vec![pod("a-0", &status).into()], ..Default::default() };
-        let looked = nodes::look("a", &observed);
+        let looked = nodes::look("a", &observed, NOW);
         assert_eq!(looked.trouble.unwrap().message, words);
         assert_eq!(looked.serving, 0);
     }
+}
+
+#[test]
+fn a_pod_lost_with_its_kubernetes_node_is_told_apart_from_one_that_stops() {
+    let mut gone = pod("a-0", &json!({"phase": "Running"}));
+    gone.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(NOW));
+    gone.spec.as_mut().unwrap().node_name = Some("node7".into());
+    let observed = crate::observe::Observed { pods: vec![gone.into()], ..Default::default() };
+    let told = |now| nodes::look("a", &observed, now).trouble.unwrap();
+    assert_eq!(told(NOW).message, "pod a-0 is being stopped");
+    let turns = status::turns_at(&Default::default(), &observed, NOW).unwrap();
+    let lost = told(turns);
+    assert_eq!(lost.reason, conditions::NODE_LOST);
+    assert!(lost.message.contains("kubectl taint node node7"), "{}", lost.message);
 }
 
 #[test]

@@ -36,11 +36,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{:<22} {:>12} {:>10} {:>10} {:>12}", "", "acked/s", "p50 µs", "p99 µs", "per commit");
     for round in 1..=ROUNDS {
         println!("round {round}");
-        let scratch = Scratch::new(&directory)?;
-        bare(&scratch, row_time)?;
+        for fill in [Fill::Kept, Fill::Zeros] {
+            bare(&Scratch::new(&directory)?, fill, row_time)?;
+        }
         for in_flight in [1, 64, 512] {
-            let scratch = Scratch::new(&directory)?;
-            committed(&scratch, in_flight, row_time)?;
+            committed(&Scratch::new(&directory)?, in_flight, row_time)?;
         }
     }
     Ok(())
@@ -65,21 +65,37 @@ impl Drop for Scratch {
     }
 }
 
+/// How the space of the bare file is there before it is written to.
+#[derive(Clone, Copy)]
+enum Fill {
+    Kept,
+    Zeros,
+}
+
 /// The floor: the bytes of one record, written and synced, again and again.
-fn bare(scratch: &Scratch, row_time: Duration) -> Result<(), Box<dyn Error>> {
+fn bare(scratch: &Scratch, fill: Fill, row_time: Duration) -> Result<(), Box<dyn Error>> {
+    const FILE_BYTES: u64 = 8 << 20;
     let disk = FileDisk::open(&scratch.0)?;
     let mut file = disk.create("bare")?;
-    file.allocate(64 << 20)?;
+    file.allocate(FILE_BYTES)?;
+    let name = match fill {
+        Fill::Kept => "bare, space kept",
+        Fill::Zeros => {
+            file.write_at(0, &vec![0; FILE_BYTES as usize])?;
+            "bare, overwriting"
+        }
+    };
+    file.sync_data()?;
     let bytes = [1; 256];
     let (begun, mut offset, mut times) = (Instant::now(), 0, Vec::new());
-    while begun.elapsed() < row_time && offset < 64 << 20 {
+    while begun.elapsed() < row_time && offset < FILE_BYTES {
         let started = Instant::now();
         file.write_at(offset, &bytes)?;
         file.sync_data()?;
         times.push(started.elapsed());
         offset += 256;
     }
-    print_row("bare write and sync", times.len(), begun.elapsed(), &mut times, 1.0);
+    print_row(name, times.len(), begun.elapsed(), &mut times, 1.0);
     Ok(())
 }
 

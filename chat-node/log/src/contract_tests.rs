@@ -296,6 +296,11 @@ pub fn slow_followers_miss_nothing<F: Factory>(factory: &mut F) {
             seen.until(n as usize + 1, &mut quick);
         }
     }
+    // Nor does a snapshot take from it what it has yet to be told.
+    let index = seen.last(ShardId(1));
+    let meta = SnapshotMeta { shard: ShardId(1), lineage: Lineage(0), index, position: Position(1) };
+    let new = NewSnapshot { meta, state: Vec::new(), kept_chunks: Vec::new(), new_chunks: Vec::new() };
+    log.save_snapshot(new).blocking_recv().expect("an answer").expect("stored");
     let mut late = Seen::new();
     late.until(REQUESTS as usize, &mut slow);
     assert_eq!(late.entries, seen.entries);

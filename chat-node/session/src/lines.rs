@@ -117,6 +117,35 @@ fn end(line: chat_protocol::write::BodyWriter<'_>, text: Option<&str>) {
     }
 }
 
+impl<'a> Body<'a> {
+    /// The same, by somebody who goes under another name by now.
+    pub(crate) fn by(mut self, source: &'a str) -> Self {
+        let (Self::Join { prefix, .. }
+        | Self::Part { prefix, .. }
+        | Self::Kick { prefix, .. }
+        | Self::Topic { prefix, .. }
+        | Self::Mode { prefix, .. }
+        | Self::Invite { prefix, .. }
+        | Self::Message { prefix, .. }
+        | Self::Nick { prefix, .. }
+        | Self::Away { prefix, .. }
+        | Self::SetName { prefix, .. }
+        | Self::Quit { prefix, .. }) = &mut self;
+        *prefix = source;
+        self
+    }
+
+    /// The same, to somebody who goes under another nick by now.
+    pub(crate) fn to(mut self, other: &'a str) -> Self {
+        if let Self::Kick { nick, .. } | Self::Invite { nick, .. } | Self::Message { target: nick, .. } =
+            &mut self
+        {
+            *nick = other;
+        }
+        self
+    }
+}
+
 /// The line of an event as it was when it happened: for resumes and history.
 pub(crate) fn body_then<'a>(event: &'a Event, target_nick: &'a str) -> Option<Body<'a>> {
     Some(match &event.kind {

@@ -7,6 +7,7 @@ use chat_state::{
     command::Target,
     event::{Event, EventKind},
     ids::{ChannelId, Generation, Position, SessionId, ShardId, UserId},
+    renames::Renames,
     replay::{Gap, Replayed, replay},
 };
 
@@ -120,8 +121,10 @@ impl Worker {
         let missed = replay(identity.user, &self.directory, &self.channels, &seen);
         let anew = self.tell_gaps(id, &missed.gaps);
         self.batch(id, true);
-        for Replayed { shard, event } in &missed.events {
-            self.replay_event(id, identity, *shard, event);
+        let begins_at = missed.events.iter().map(|replayed| replayed.directory_at).min();
+        let renames = Renames::since(&self.directory, begins_at.unwrap_or_else(|| self.directory.position()));
+        for replayed in &missed.events {
+            self.replay_event(id, identity, replayed, &renames);
         }
         self.batch(id, false);
         for known in anew {
@@ -170,7 +173,9 @@ impl Worker {
         anew
     }
 
-    fn replay_event(&mut self, id: ConnectionId, identity: Identity, shard: ShardId, event: &Event) {
+    fn replay_event(&mut self, id: ConnectionId, identity: Identity, replayed: &Replayed, renames: &Renames) {
+        let Replayed { shard, event, directory_at } = replayed;
+        let shard = *shard;
         if !self.is_for(id, identity, event) {
             return;
         }
@@ -185,7 +190,18 @@ impl Worker {
             self.replay_topics(id, identity, shard, event, topics);
             return;
         }
-        let Some(body) = body_then(event, &target) else { return };
+        let Some(mut body) = body_then(event, &target) else { return };
+        let present = |user| renames.prefix(&self.directory, user, *directory_at);
+        let (actor, addressee) = match shard {
+            ShardId::DIRECTORY => (None, None),
+            _ => (event.actor.and_then(present), addressee(&event.kind).and_then(present)),
+        };
+        if let Some(prefix) = &actor {
+            body = body.by(prefix);
+        }
+        if let Some(prefix) = &addressee {
+            body = body.to(nick_of(prefix));
+        }
         let own_message = match &event.kind {
             EventKind::Message { session, message, .. } if *session == identity.session => message.id,
             _ => None,
@@ -281,6 +297,19 @@ impl Worker {
             ShardId(_) => self.shard(shard).position(),
         }
     }
+}
+
+/// The user whose nick the line of an event names.
+fn addressee(kind: &EventKind) -> Option<UserId> {
+    match kind {
+        EventKind::Kicked { target, .. } | EventKind::Invited { target, .. } => Some(*target),
+        EventKind::Message { target: Target::User { user }, .. } => Some(*user),
+        _ => None,
+    }
+}
+
+fn nick_of(prefix: &str) -> &str {
+    prefix.split_once('!').map_or(prefix, |(nick, _)| nick)
 }
 
 impl Worker {

@@ -16,6 +16,7 @@ pub mod kept;
 mod names;
 pub mod outcome;
 pub mod producers;
+pub mod renames;
 pub mod replay;
 pub mod settings;
 pub mod snapshot;

@@ -43,6 +43,8 @@ pub struct Replay {
 pub struct Replayed {
     pub shard: ShardId,
     pub event: Arc<Event>,
+    /// Directory position that the client is at when it is shown this: names are those of there.
+    pub directory_at: Position,
 }
 
 /// Something was missed that is no longer kept.
@@ -231,6 +233,7 @@ impl<'a> View<'a> {
 
     fn merge(mut self, directory: &'a Directory, directory_seen: Position) -> Vec<Replayed> {
         let mut shown = Vec::new();
+        let mut passed = directory_seen;
         let mut directory_events = directory.kept().after(directory_seen).peekable();
         let mut streams: Vec<(ShardId, Peekable<_>)> = self
             .shards
@@ -257,10 +260,14 @@ impl<'a> View<'a> {
                 None => (ShardId::DIRECTORY, directory_events.next()),
             };
             let event = event.expect("it was peeked at");
-            let visible =
-                if shard.is_directory() { self.shows_directory(event) } else { self.shows(shard, event) };
+            let visible = if shard.is_directory() {
+                passed = event.position;
+                self.shows_directory(event)
+            } else {
+                self.shows(shard, event)
+            };
             if visible {
-                shown.push(Replayed { shard, event: Arc::clone(event) });
+                shown.push(Replayed { shard, event: Arc::clone(event), directory_at: passed });
             }
         }
     }

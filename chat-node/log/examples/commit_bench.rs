@@ -20,7 +20,7 @@ use chat_log::{
 use chat_state::{
     command::{ChannelCommand, Command, Message, MessageKind, Target},
     entry::Origin,
-    ids::{ChannelId, Generation, Incarnation, Lineage, MemberId, Position, SessionId, ShardId, UserId},
+    ids::{Generation, Incarnation, Lineage, MemberId, Position, SessionId, ShardId, UserId},
 };
 
 const SHARDS: u16 = 4;
@@ -128,7 +128,7 @@ fn committed(scratch: &Scratch, in_flight: u32, row_time: Duration) -> Result<()
                 let slot = proposal.origin.ok_or("no origin")?.request;
                 times.push(asked[slot as usize].elapsed());
                 asked[slot as usize] = Instant::now();
-                again.push(request(slot, *shard, &text));
+                again.push(request(slot, &text));
             }
             log.append(follower.id(), *shard, again)?;
         }
@@ -145,10 +145,10 @@ fn ask(
     text: &str,
 ) -> Result<(), Box<dyn Error>> {
     let shard = ShardId(1 + (slot % u32::from(SHARDS)) as u16);
-    Ok(log.append(follower.id(), shard, vec![request(slot, shard, text)])?)
+    Ok(log.append(follower.id(), shard, vec![request(slot, text)])?)
 }
 
-fn request(slot: u32, shard: ShardId, text: &str) -> Request {
+fn request(slot: u32, text: &str) -> Request {
     let message = Message {
         kind: MessageKind::Privmsg,
         prefix: "somebody!user@some.host.example".into(),
@@ -157,7 +157,7 @@ fn request(slot: u32, shard: ShardId, text: &str) -> Request {
         tags: String::new(),
         id: Some(1),
     };
-    let target = Target::Channel { channel: ChannelId { shard, created: Position(1) }, at_least: None };
+    let target = Target::User { user: UserId(2) };
     Request {
         origin: Some(Origin {
             user: UserId(1),

@@ -5,24 +5,21 @@ import { Connection } from './connection.js';
 import { SERVER, keyOf } from './conversations.js';
 import { readInput } from './commands.js';
 import { fold, isChannel, parseSource, splitText, textRoom } from './irc.js';
+import { Requests, historyLine, joinLists } from './requests.js';
 import { Outbox, answeredId, messageLine } from './outbox.js';
 import { initialState, reduce } from './state.js';
 import { MAX_LOADED_ITEMS } from './timeline.js';
 import { explainRefusal } from './words.js';
 
-const HISTORY_LINES = 50;
 const MAX_WHO = 300;
-const MAX_REQUESTS = 200;
 const MAX_INPUT_MESSAGES = 30;
-const JOIN_BYTES = 380;
 
 export class Chat {
   #outside;
   #memory;
   #connection;
   #outbox;
-  #requests = new Map();
-  #serial = 0;
+  #requests = new Requests();
   #bare = false;
   #gapped = new Set();
   #retry = null;
@@ -85,15 +82,27 @@ export class Chat {
     const { state } = this;
     const buffer = state.buffers.get(state.active);
     const target = buffer.kind === 'server' ? '' : buffer.name;
-    const lines = text.split('\n').map((line) => line.trimEnd()).filter((line) => line !== '');
+    const lines = text
+      .split('\n')
+      .map((line) => line.trimEnd())
+      .filter((line) => line !== '');
     if (lines.length === 0) return false;
-    if (lines[0].startsWith('/') && !lines[0].startsWith('//') && lines.length > 1 && !/^\/(me|msg|notice)\b/i.test(lines[0])) {
+    if (
+      lines[0].startsWith('/') &&
+      !lines[0].startsWith('//') &&
+      lines.length > 1 &&
+      !/^\/(me|msg|notice)\b/i.test(lines[0])
+    ) {
       this.#complain('A command is one line. Remove the line breaks, or begin with “//” to send it as text.');
       return false;
     }
-    return lines.every((line, index) => this.#act(index === 0
-      ? readInput(line, { target, kind: buffer.kind }, state.support)
-      : { do: 'say', target, kind: 'privmsg', text: line, open: false }));
+    return lines.every((line, index) =>
+      this.#act(
+        index === 0
+          ? readInput(line, { target, kind: buffer.kind }, state.support)
+          : { do: 'say', target, kind: 'privmsg', text: line, open: false },
+      ),
+    );
   }
 
   select(key) {
@@ -218,7 +227,9 @@ export class Chat {
     const overhead = kind === 'action' ? 9 : 0;
     const pieces = splitText(text, textRoom({ target, nick, support }) - overhead);
     if (pieces.length > MAX_INPUT_MESSAGES) {
-      return this.#complain(`That would be ${pieces.length} messages; at most ${MAX_INPUT_MESSAGES} go at once. Share it as a link.`);
+      return this.#complain(
+        `That would be ${pieces.length} messages; at most ${MAX_INPUT_MESSAGES} go at once. Share it as a link.`,
+      );
     }
     for (const piece of pieces) {
       if (this.#outbox.full) {
@@ -254,16 +265,13 @@ export class Chat {
   /** A typed command; says so when it cannot be sent now. */
   #command(message, origin) {
     if (this.#connection.send(this.#labelled(message, { origin }))) return true;
-    return this.#complain('Not connected at the moment. Commands can be sent when the connection is back; messages wait by themselves.');
+    return this.#complain(
+      'Not connected at the moment. Commands can be sent when the connection is back; messages wait by themselves.',
+    );
   }
 
-  #labelled(message, request) {
-    if (!this.#connection.caps.has('labeled-response')) return message;
-    this.#serial += 1;
-    const label = `r${this.#serial}`;
-    this.#requests.set(label, request);
-    if (this.#requests.size > MAX_REQUESTS) this.#requests.delete(this.#requests.keys().next().value);
-    return { ...message, tags: { ...message.tags, label } };
+  #labelled(message, purpose) {
+    return this.#connection.caps.has('labeled-response') ? this.#requests.label(message, purpose) : message;
   }
 
   #askHistory(key, mode, reference, gap = '') {
@@ -273,9 +281,8 @@ export class Chat {
       this.#dispatch({ type: 'historyRefused', key, final: true });
       return;
     }
-    const limit = Math.min(HISTORY_LINES, Number(this.state.support.CHATHISTORY) || HISTORY_LINES);
-    const params = [reference === '*' ? 'LATEST' : 'BEFORE', buffer.name, reference, String(limit)];
-    this.#connection.send(this.#labelled({ command: 'CHATHISTORY', params }, { history: { key, mode, gap } }));
+    const line = historyLine(buffer.name, reference, this.state.support);
+    this.#connection.send(this.#labelled(line, { history: { key, mode, gap } }));
     this.#dispatch({ type: 'historyAsked', key, mode });
   }
 
@@ -330,7 +337,7 @@ export class Chat {
     this.#dispatch({ type: 'identity', nick, caps: this.#connection.caps });
     this.#loseSession();
     this.#bare = false;
-    for (const names of inLines(this.#memory.record.channels)) {
+    for (const names of joinLists(this.#memory.record.channels)) {
       this.#connection.send({ command: 'JOIN', params: [names] });
     }
     for (const [key, buffer] of this.state.buffers) {
@@ -369,8 +376,7 @@ export class Chat {
   }
 
   #hearHistory({ target, messages, label }) {
-    const request = this.#requests.get(label)?.history;
-    this.#requests.delete(label);
+    const request = this.#requests.take(label).history;
     const key = request?.key ?? keyOf(target);
     const mode = request?.mode ?? (this.state.buffers.get(key)?.loading || 'latest');
     this.#dispatch({ type: 'history', key, messages, mode, gap: request?.gap, now: this.#outside.now() });
@@ -378,11 +384,11 @@ export class Chat {
 
   #hearLine({ message, label, replay }) {
     const ownId = answeredId(message, label);
-    const request = this.#requests.get(label) ?? {};
+    const request = this.#requests.look(label);
     const now = this.#outside.now();
     const refusal = explainRefusal(message);
     if (request.history && (refusal || message.command === 'ACK')) {
-      this.#requests.delete(label);
+      this.#requests.take(label);
       this.#dispatch({ type: 'historyRefused', key: request.history.key, final: !refusal?.temporary });
       return;
     }
@@ -445,7 +451,8 @@ export class Chat {
       this.#askHistory(key, 'latest', '*');
     } else if (command === '366') {
       const buffer = this.state.buffers.get(keyOf(params[1] ?? ''));
-      if (buffer?.joined && buffer.members.size <= MAX_WHO) this.#connection.send({ command: 'WHO', params: [buffer.name] });
+      if (buffer?.joined && buffer.members.size <= MAX_WHO)
+        this.#connection.send({ command: 'WHO', params: [buffer.name] });
     } else if (command === 'NICK' && self) {
       this.#memory.update({ nick: this.state.nick });
       this.#connection.rename(this.state.nick);
@@ -477,22 +484,17 @@ export class Chat {
 
   #remember() {
     const { buffers, active } = this.state;
-    const channels = [...buffers.values()].filter((buffer) => buffer.kind === 'channel' && (buffer.joined || buffer.rejoin));
+    const channels = [...buffers.values()].filter(
+      (buffer) => buffer.kind === 'channel' && (buffer.joined || buffer.rejoin),
+    );
     const directs = [...buffers.values()].filter((buffer) => buffer.kind === 'direct');
     const now = [...channels, ...directs].map((buffer) => buffer.name).join(' ') + ` ${active}`;
-    if (now === this.#remembered || this.#remembered === '' && channels.length + directs.length === 0) return;
+    if (now === this.#remembered || (this.#remembered === '' && channels.length + directs.length === 0)) return;
     this.#remembered = now;
-    this.#memory.update({ channels: channels.map(({ name }) => name), directs: directs.map(({ name }) => name), active });
+    this.#memory.update({
+      channels: channels.map(({ name }) => name),
+      directs: directs.map(({ name }) => name),
+      active,
+    });
   }
-}
-
-/** Names joined by commas, in as few lines as fit. */
-function inLines(names) {
-  const lines = [];
-  for (const name of names) {
-    const last = lines.at(-1);
-    if (last !== undefined && last.length + name.length < JOIN_BYTES) lines[lines.length - 1] = `${last},${name}`;
-    else lines.push(name);
-  }
-  return lines;
 }

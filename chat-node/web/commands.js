@@ -28,9 +28,9 @@ const ALIASES = { j: 'join', leave: 'part', raw: 'quote', q: 'query', w: 'whois'
 
 /**
  * The action of one typed line. `place`: `{ target, kind }`, the open conversation. Answers one of
- * `{ do: 'say', target, kind, text }`, `{ do: 'send', message }`, `{ do: 'open', target }`, `{ do: 'join', channels, keys }`,
- * `{ do: 'part', target, reason }`, `{ do: 'names', target }`, `{ do: 'list' }`, `{ do: 'close' }`, `{ do: 'quit', reason }`,
- * `{ do: 'tell', lines }`, `{ do: 'complain', text }`.
+ * `{ do: 'say', target, kind, text, open }`, `{ do: 'send', message }`, `{ do: 'open', target }`,
+ * `{ do: 'join', channels, keys }`, `{ do: 'part', target, reason }`, `{ do: 'names', target }`, `{ do: 'list' }`,
+ * `{ do: 'close' }`, `{ do: 'quit', reason }`, `{ do: 'tell', lines }`, `{ do: 'complain', text }`.
  */
 export function readInput(line, place, support) {
   if (!line.startsWith('/') || line.startsWith('//')) {
@@ -40,7 +40,7 @@ export function readInput(line, place, support) {
   const lower = typed.toLowerCase();
   const name = ALIASES[lower] ?? lower;
   if (!Object.hasOwn(READERS, name)) {
-    return complain(`There is no command /${typed}. /help lists them; to send text that begins with “/”, write “//”.`);
+    return complain(`There is no command /${typed}. /help lists them; “//” begins a text with “/”.`);
   }
   return READERS[name]({ rest: rest.trimEnd(), place, support });
 }
@@ -49,7 +49,10 @@ const READERS = {
   join({ rest, support }) {
     const [names = '', keys = ''] = rest.split(/\s+/);
     if (names === '') return form('join');
-    const channels = names.split(',').filter(Boolean).map((name) => (isChannel(name, support) ? name : `#${name}`));
+    const channels = names
+      .split(',')
+      .filter(Boolean)
+      .map((name) => (isChannel(name, support) ? name : `#${name}`));
     return { do: 'join', channels, keys: keys === '' ? [] : keys.split(',') };
   },
   part({ rest, place, support }) {
@@ -122,7 +125,8 @@ const READERS = {
   help({ rest }) {
     const name = rest.replace(/^\//, '').toLowerCase();
     const known = ALIASES[name] ?? name;
-    if (Object.hasOwn(COMMANDS, known)) return { do: 'tell', lines: [`${COMMANDS[known].form} – ${COMMANDS[known].help}`] };
+    if (Object.hasOwn(COMMANDS, known))
+      return { do: 'tell', lines: [`${COMMANDS[known].form} – ${COMMANDS[known].help}`] };
     const all = Object.values(COMMANDS).map((command) => `${command.form} – ${command.help}`);
     return { do: 'tell', lines: ['Commands:', ...all, ...KEYS] };
   },

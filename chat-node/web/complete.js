@@ -21,7 +21,9 @@ export function completions(text, caret, { people, channels }) {
 
 function candidates(part, atStart, people, channels) {
   if (atStart && part.startsWith('/')) {
-    return Object.keys(COMMANDS).map((name) => `/${name}`).filter((name) => name.startsWith(part.toLowerCase()));
+    return Object.keys(COMMANDS)
+      .map((name) => `/${name}`)
+      .filter((name) => name.startsWith(part.toLowerCase()));
   }
   if (part.startsWith('#')) return channels.filter((name) => fold(name).startsWith(fold(part)));
   const at = part.startsWith('@') ? '@' : '';

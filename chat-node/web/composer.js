@@ -143,7 +143,8 @@ export class Composer {
     const { buffers, active, nick, support } = this.#chat.state;
     const text = this.#field.value;
     const buffer = buffers.get(active);
-    if (!buffer || buffer.kind === 'server' || /^\/[^/]/.test(text) || byteLength(text) < 300 && !text.includes('\n')) return '';
+    if (!buffer || buffer.kind === 'server' || /^\/[^/]/.test(text) || (byteLength(text) < 300 && !text.includes('\n')))
+      return '';
     const room = textRoom({ target: buffer.name, nick, support });
     const lines = text.split('\n').filter((line) => line.trim() !== '');
     const count = lines.reduce((sum, line) => sum + splitText(line, room).length, 0);

@@ -129,11 +129,12 @@ export class Connection {
     this.#link = link;
     this.#status('connecting');
     this.#after('setup', CONNECT_TIMEOUT_MS, () => this.#lost(link, 'The server did not answer in time.'));
-    socket.onopen = () => this.#ifCurrent(link, () => {
-      this.#after('setup', HANDSHAKE_TIMEOUT_MS, () => this.#lost(link, 'The server did not finish the welcome.'));
-      this.#status('registering');
-      link.handshake.begin().forEach((line) => this.#write(link, line));
-    });
+    socket.onopen = () =>
+      this.#ifCurrent(link, () => {
+        this.#after('setup', HANDSHAKE_TIMEOUT_MS, () => this.#lost(link, 'The server did not finish the welcome.'));
+        this.#status('registering');
+        link.handshake.begin().forEach((line) => this.#write(link, line));
+      });
     socket.onmessage = (event) => this.#ifCurrent(link, () => this.#receive(link, event.data));
     socket.onclose = (event) => this.#ifCurrent(link, () => this.#closed(link, event));
   }
@@ -292,10 +293,12 @@ export class Connection {
       this.#write(link, link.queue.shift());
     }
     if (link.tokens < PACE_BURST && !this.#timers.has('pace')) {
-      this.#after('pace', PACE_EACH_MS, () => this.#ifCurrent(link, () => {
-        link.tokens += 1;
-        this.#flush(link);
-      }));
+      this.#after('pace', PACE_EACH_MS, () =>
+        this.#ifCurrent(link, () => {
+          link.tokens += 1;
+          this.#flush(link);
+        }),
+      );
     }
   }
 
@@ -309,10 +312,13 @@ export class Connection {
 
   #after(name, delay, act) {
     this.#clear(name);
-    this.#timers.set(name, this.#outside.setTimeout(() => {
-      this.#timers.delete(name);
-      act();
-    }, delay));
+    this.#timers.set(
+      name,
+      this.#outside.setTimeout(() => {
+        this.#timers.delete(name);
+        act();
+      }, delay),
+    );
   }
 
   #clear(name) {

@@ -32,7 +32,8 @@ export class Dialogs {
     byId('topic-form').addEventListener('submit', (event) => {
       event.preventDefault();
       const { state } = this.#chat;
-      if (this.#chat.setTopic(state.active, byId('topic-text').value.replace(/\s+/g, ' ').trim())) byId('topic-dialog').close();
+      if (this.#chat.setTopic(state.active, byId('topic-text').value.replace(/\s+/g, ' ').trim()))
+        byId('topic-dialog').close();
     });
   }
 
@@ -83,7 +84,11 @@ export class Dialogs {
     const { state } = this.#chat;
     const query = byId('switcher-query').value.trim();
     const wanted = fold(query);
-    const open = conversationOrder(state).map((key) => ({ key, name: key === '*' ? 'Server' : state.buffers.get(key).name, unread: state.buffers.get(key).unread }));
+    const open = conversationOrder(state).map((key) => ({
+      key,
+      name: key === '*' ? 'Server' : state.buffers.get(key).name,
+      unread: state.buffers.get(key).unread,
+    }));
     const people = [...(state.buffers.get(state.active)?.members.values() ?? [])]
       .filter(({ nick }) => nick !== state.nick && !state.buffers.has(fold(nick)))
       .map(({ nick }) => ({ nick, name: nick, note: 'direct message' }));
@@ -91,24 +96,35 @@ export class Dialogs {
       .map((choice) => ({ ...choice, at: fold(choice.name).indexOf(wanted) }))
       .filter((choice) => choice.at >= 0 && (wanted !== '' || choice.key))
       .sort((a, b) => (wanted === '' ? (b.unread > 0) - (a.unread > 0) : rank(a) - rank(b)));
-    if (isChannel(query, state.support) && !state.buffers.has(wanted)) found.push({ channel: query, name: query, note: 'join this channel' });
+    if (isChannel(query, state.support) && !state.buffers.has(wanted))
+      found.push({ channel: query, name: query, note: 'join this channel' });
     this.#choices = found.slice(0, MAX_OPTIONS);
     this.#at = 0;
     this.#drawChoices();
   }
 
   #drawChoices() {
-    const options = this.#choices.map((choice, index) => h('li', {
-      id: `option-${index}`,
-      role: 'option',
-      class: 'option',
-      'aria-selected': String(index === this.#at),
-      onclick: () => this.#choose(choice),
-    }, h('span', { class: 'option-name' }, choice.name),
-    choice.unread > 0 ? h('span', { class: 'badge' }, String(choice.unread)) : null,
-    choice.note ? h('span', { class: 'option-note' }, choice.note) : null));
+    const options = this.#choices.map((choice, index) =>
+      h(
+        'li',
+        {
+          id: `option-${index}`,
+          role: 'option',
+          class: 'option',
+          'aria-selected': String(index === this.#at),
+          onclick: () => this.#choose(choice),
+        },
+        h('span', { class: 'option-name' }, choice.name),
+        choice.unread > 0 ? h('span', { class: 'badge' }, String(choice.unread)) : null,
+        choice.note ? h('span', { class: 'option-note' }, choice.note) : null,
+      ),
+    );
     const list = byId('switcher-options');
-    list.replaceChildren(...(options.length > 0 ? options : [h('li', { class: 'hint' }, 'Nothing by that name. Begin with # to join a channel.')]));
+    list.replaceChildren(
+      ...(options.length > 0
+        ? options
+        : [h('li', { class: 'hint' }, 'Nothing by that name. Begin with # to join a channel.')]),
+    );
     const query = byId('switcher-query');
     if (options.length > 0) query.setAttribute('aria-activedescendant', `option-${this.#at}`);
     else query.removeAttribute('aria-activedescendant');
@@ -139,7 +155,12 @@ export class Dialogs {
     if (name === '') return;
     const { support } = this.#chat.state;
     byId('browse').close();
-    this.#chat.join(name.split(/[\s,]+/).filter(Boolean).map((each) => (isChannel(each, support) ? each : `#${each}`)));
+    this.#chat.join(
+      name
+        .split(/[\s,]+/)
+        .filter(Boolean)
+        .map((each) => (isChannel(each, support) ? each : `#${each}`)),
+    );
     byId('say').focus();
   }
 
@@ -151,11 +172,27 @@ export class Dialogs {
       .filter(({ name, topic }) => fold(name).includes(wanted) || fold(topic).includes(wanted))
       .sort((a, b) => b.people - a.people || (a.name < b.name ? -1 : 1));
     setText(byId('browse-note'), listNote(list, found.length, wanted));
-    byId('browse-list').replaceChildren(...found.slice(0, MAX_BROWSED).map(({ name, people, topic }) => h('li', {},
-      h('button', { type: 'button', class: 'option channel-option', onclick: () => this.#join(name) },
-        h('span', { class: 'option-name' }, name),
-        h('span', { class: 'option-note' }, buffers.get(fold(name))?.joined ? 'joined' : `${people} ${people === 1 ? 'person' : 'people'}`),
-        topic === '' ? null : h('span', { class: 'option-topic', dir: 'auto' }, topic)))));
+    byId('browse-list').replaceChildren(
+      ...found
+        .slice(0, MAX_BROWSED)
+        .map(({ name, people, topic }) =>
+          h(
+            'li',
+            {},
+            h(
+              'button',
+              { type: 'button', class: 'option channel-option', onclick: () => this.#join(name) },
+              h('span', { class: 'option-name' }, name),
+              h(
+                'span',
+                { class: 'option-note' },
+                buffers.get(fold(name))?.joined ? 'joined' : `${people} ${people === 1 ? 'person' : 'people'}`,
+              ),
+              topic === '' ? null : h('span', { class: 'option-topic', dir: 'auto' }, topic),
+            ),
+          ),
+        ),
+    );
   }
 }
 
@@ -163,7 +200,9 @@ function listNote(list, count, wanted) {
   if (list.loading) return 'Asking the server for its channels…';
   if (list.channels.length === 0) return 'There are no public channels yet. Name one to open it.';
   if (count === 0) return `No public channel matches. Join opens #${wanted}.`;
-  return count > MAX_BROWSED ? `${count} channels; the largest ${MAX_BROWSED} are shown.` : `${count} ${count === 1 ? 'channel' : 'channels'}`;
+  return count > MAX_BROWSED
+    ? `${count} channels; the largest ${MAX_BROWSED} are shown.`
+    : `${count} ${count === 1 ? 'channel' : 'channels'}`;
 }
 
 /** Names that begin with the query come first, conversations before people. */

@@ -40,7 +40,8 @@ export class Drawers {
     this.#open = name;
     this.#opener = opener;
     this.layOut();
-    byId(name).querySelector('[aria-current], button')?.focus();
+    const drawer = byId(name);
+    (drawer.querySelector('[aria-current]') ?? drawer.querySelector('button'))?.focus();
   }
 
   close() {

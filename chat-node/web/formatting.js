@@ -18,7 +18,7 @@ export function readFormatting(text) {
     if (run !== '') spans.push({ text: run, styles: [...styles] });
     run = '';
   };
-  for (let at = 0; at < text.length; ) {
+  for (let at = 0; at < text.length;) {
     const character = text[at];
     const style = STYLES[character];
     const colour = COLOUR.exec(text.slice(at, at + 6)) ?? HEX_COLOUR.exec(text.slice(at, at + 14));
@@ -44,7 +44,9 @@ export function readFormatting(text) {
 
 /** The text alone, without any formatting characters. */
 export function plainText(text) {
-  return readFormatting(text).map((piece) => piece.text).join('');
+  return readFormatting(text)
+    .map((piece) => piece.text)
+    .join('');
 }
 
 function splitLinks(span) {

@@ -1,9 +1,23 @@
 // Registration and resume as lines in, lines out: CAP, PASS, NICK, USER, RESUME. No socket, no clock.
 
 const WANTED = [
-  'message-tags', 'server-time', 'batch', 'echo-message', 'labeled-response', 'standard-replies', 'multi-prefix',
-  'extended-join', 'away-notify', 'account-notify', 'chghost', 'setname', 'invite-notify', 'cap-notify',
-  'draft/chathistory', 'chatroom.dev/id', 'chatroom.dev/resume',
+  'message-tags',
+  'server-time',
+  'batch',
+  'echo-message',
+  'labeled-response',
+  'standard-replies',
+  'multi-prefix',
+  'extended-join',
+  'away-notify',
+  'account-notify',
+  'chghost',
+  'setname',
+  'invite-notify',
+  'cap-notify',
+  'draft/chathistory',
+  'chatroom.dev/id',
+  'chatroom.dev/resume',
 ];
 const RESUME = 'chatroom.dev/resume';
 const REQUEST_BYTES = 400;
@@ -73,7 +87,10 @@ export class Handshake {
   }
 
   #capability([, verb = '', ...rest]) {
-    const names = (rest.at(-1) ?? '').split(' ').filter((name) => name !== '').map((name) => name.split('=')[0]);
+    const names = (rest.at(-1) ?? '')
+      .split(' ')
+      .filter((name) => name !== '')
+      .map((name) => name.split('=')[0]);
     switch (verb.toUpperCase()) {
       case 'LS':
         names.forEach((name) => this.#offered.add(name));
@@ -160,5 +177,10 @@ function resumeLines(token, seen) {
 
 /** A user name that every server accepts: short, plain letters and digits. */
 function userName(nick) {
-  return nick.replace(/[^A-Za-z0-9]/g, '').slice(0, 10).toLowerCase() || 'web';
+  return (
+    nick
+      .replace(/[^A-Za-z0-9]/g, '')
+      .slice(0, 10)
+      .toLowerCase() || 'web'
+  );
 }

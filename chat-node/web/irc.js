@@ -159,7 +159,9 @@ export function statusTarget(target, support) {
 /** The changes of a MODE line: `[{ add, mode, param, member }]`, `member` true where the parameter is a nick. */
 export function readModes([letters = '', ...values], support) {
   const [list = '', always = '', whenSet = ''] = (support.CHANMODES ?? '').split(',');
-  const members = memberRanks(support).map((rank) => rank.mode).join('');
+  const members = memberRanks(support)
+    .map((rank) => rank.mode)
+    .join('');
   const changes = [];
   let add = true;
   for (const mode of letters) {

@@ -1,6 +1,7 @@
 // What each line from the server does to the state. Pure; a line that is not known becomes readable text.
 
-import { fold, isChannel, memberRanks, parseSource, readModes, readSupport, statusTarget } from './irc.js';
+import { fold, isChannel, parseSource, readModes, readSupport, statusTarget } from './irc.js';
+import { newMember, readName, sign, sortMembers, withRank, withoutMember } from './members.js';
 import { mentions, plainText } from './formatting.js';
 import { SERVER, addItem, ensureBuffer, keyOf, withBuffer } from './conversations.js';
 import { explainMode, explainRefusal } from './words.js';
@@ -9,7 +10,20 @@ const ACTION = /^\x01ACTION (.*?)\x01?$/s;
 const MAX_LISTED_CHANNELS = 2_000;
 /** Numerics of the greeting: kept on the server's page, never pushed at anybody. */
 const GREETING = /^(00[1-4]|25\d|26[56]|372)$/;
-const SILENT = new Set(['315', '321', '329', '375', '376', '422', 'ACK', 'TAGMSG', 'ACCOUNT', 'CHGHOST', 'SETNAME', 'PONG']);
+const SILENT = new Set([
+  '315',
+  '321',
+  '329',
+  '375',
+  '376',
+  '422',
+  'ACK',
+  'TAGMSG',
+  'ACCOUNT',
+  'CHGHOST',
+  'SETNAME',
+  'PONG',
+]);
 
 /**
  * `event`: `{ message, now, ownId, origin, replay }`; `origin` is the conversation in which the command was typed
@@ -17,7 +31,12 @@ const SILENT = new Set(['315', '321', '329', '375', '376', '422', 'ACK', 'TAGMSG
  */
 export function applyLine(state, event) {
   const { message } = event;
-  const context = { ...event, params: message.params, from: parseSource(message.source), time: timeOf(message, event.now) };
+  const context = {
+    ...event,
+    params: message.params,
+    from: parseSource(message.source),
+    time: timeOf(message, event.now),
+  };
   context.self = fold(context.from.nick) === fold(state.nick) && state.nick !== '';
   const read = READERS[message.command];
   if (read) return read(state, context);
@@ -67,7 +86,12 @@ const READERS = {
   NOTICE: readSpoken,
 
   JOIN(state, context) {
-    const { params: [name], from, self, message } = context;
+    const {
+      params: [name],
+      from,
+      self,
+      message,
+    } = context;
     const key = keyOf(name);
     let next = self ? ensureBuffer(state, name) : state;
     next = withBuffer(next, key, (buffer) => ({
@@ -82,31 +106,51 @@ const READERS = {
 
   PART(state, context) {
     return leave(state, keyOf(context.params[0]), context.from.nick, context, {
-      kind: 'part', who: context.from.nick, reason: context.params[1] ?? '',
+      kind: 'part',
+      who: context.from.nick,
+      reason: context.params[1] ?? '',
     });
   },
 
   KICK(state, context) {
     const [name, nick, reason = ''] = context.params;
     const by = context.from.nick;
-    const text = fold(nick) === fold(state.nick)
-      ? `You were removed by ${by}${reason ? `: ${plainText(reason)}` : ''}. /join ${name} to come back, if you may.`
-      : `${by} removed ${nick}${reason ? `: ${plainText(reason)}` : ''}`;
+    const text =
+      fold(nick) === fold(state.nick)
+        ? `You were removed by ${by}${reason ? `: ${plainText(reason)}` : ''}. /join ${name} to come back, if you may.`
+        : `${by} removed ${nick}${reason ? `: ${plainText(reason)}` : ''}`;
     return leave(state, keyOf(name), nick, context, { kind: 'event', text });
   },
 
   QUIT(state, context) {
-    const { from, params: [reason = ''], message, time } = context;
+    const {
+      from,
+      params: [reason = ''],
+      message,
+      time,
+    } = context;
     const key = fold(from.nick);
     return [...state.buffers].reduce((next, [at, buffer]) => {
       if (!buffer.members.has(key) && at !== key) return next;
       const without = withBuffer(next, at, (known) => ({ ...known, members: withoutMember(known.members, key) }));
-      return addItem(without, at, { key: eventKey(message), kind: 'quit', who: from.nick, reason: plainText(reason), time });
+      return addItem(without, at, {
+        key: eventKey(message),
+        kind: 'quit',
+        who: from.nick,
+        reason: plainText(reason),
+        time,
+      });
     }, state);
   },
 
   NICK(state, context) {
-    const { from, self, params: [now], message, time } = context;
+    const {
+      from,
+      self,
+      params: [now],
+      message,
+      time,
+    } = context;
     const [before, after] = [fold(from.nick), fold(now)];
     let next = self ? { ...state, nick: now } : state;
     for (const [key, buffer] of state.buffers) {
@@ -114,9 +158,10 @@ const READERS = {
       const concerned = member || key === before;
       if (!concerned) continue;
       if (member) {
-        next = withBuffer(next, key, (known) => (
-          { ...known, members: withoutMember(known.members, before).set(after, { ...member, nick: now }) }
-        ));
+        next = withBuffer(next, key, (known) => ({
+          ...known,
+          members: withoutMember(known.members, before).set(after, { ...member, nick: now }),
+        }));
       }
       next = addItem(next, key, { key: eventKey(message), kind: 'nick', who: from.nick, now, time });
     }
@@ -124,7 +169,12 @@ const READERS = {
   },
 
   TOPIC(state, context) {
-    const { params: [name, topic = ''], from, message, time } = context;
+    const {
+      params: [name, topic = ''],
+      from,
+      message,
+      time,
+    } = context;
     const key = keyOf(name);
     const next = withBuffer(state, key, (buffer) => ({ ...buffer, topic, topicBy: from.nick }));
     const text = topic === '' ? `${from.nick} cleared the topic` : `${from.nick} set the topic: ${plainText(topic)}`;
@@ -132,15 +182,21 @@ const READERS = {
   },
 
   MODE(state, context) {
-    const { params: [target, ...rest], from, message, time } = context;
+    const {
+      params: [target, ...rest],
+      from,
+      message,
+      time,
+    } = context;
     const changes = readModes(rest, state.support);
     if (!isChannel(target, state.support)) {
       return addItem(state, SERVER, { kind: 'event', text: `Your modes: ${rest.join(' ')}`, time });
     }
     const key = keyOf(target);
-    const next = withBuffer(state, key, (buffer) => (
-      { ...buffer, members: changes.reduce((members, change) => withRank(members, change), buffer.members) }
-    ));
+    const next = withBuffer(state, key, (buffer) => ({
+      ...buffer,
+      members: changes.reduce((members, change) => withRank(members, change), buffer.members),
+    }));
     const text = `${from.nick} ${changes.map(explainMode).join(', ')}`;
     return addItem(next, key, { key: eventKey(message), kind: 'event', text, time });
   },
@@ -149,20 +205,25 @@ const READERS = {
     return setAway(state, from.nick, reason !== '', reason);
   },
 
-  NOTE: (state, context) => (
-    context.params[1] === 'DUPLICATE' ? state : addText(state, context, plainText(context.params.at(-1) ?? ''))
-  ),
+  NOTE: (state, context) =>
+    context.params[1] === 'DUPLICATE' ? state : addText(state, context, plainText(context.params.at(-1) ?? '')),
 
   INVITE(state, { params: [nick, channel], from, time }) {
     const forMe = fold(nick) === fold(state.nick);
     const text = forMe ? `${from.nick} invites you to ${channel}.` : `${from.nick} invited ${nick} to ${channel}`;
-    return addItem(state, forMe ? state.active : keyOf(channel), { kind: 'invite', channel: forMe ? channel : '', text, time });
+    return addItem(state, forMe ? state.active : keyOf(channel), {
+      kind: 'invite',
+      channel: forMe ? channel : '',
+      text,
+      time,
+    });
   },
 
   '005': (state, { params }) => ({ ...state, support: readSupport(state.support, params.slice(1, -1)) }),
   '001': (state, context) => addText({ ...state, nick: context.params[0] }, context),
   305: (state, context) => addText({ ...state, away: false }, context, 'You are no longer marked as away.'),
-  306: (state, context) => addText({ ...state, away: true }, context, 'You are marked as away. /away without a reason ends it.'),
+  306: (state, context) =>
+    addText({ ...state, away: true }, context, 'You are marked as away. /away without a reason ends it.'),
 
   301(state, { params: [, nick, reason = ''], time }) {
     const key = keyOf(nick);
@@ -173,12 +234,13 @@ const READERS = {
     return addItem(next, key, { kind: 'event', text: `${nick} is away: ${plainText(reason)}`, time });
   },
 
-  324: (state, context) => addText(state, context, `Modes of ${context.params[1]}: ${context.params.slice(2).join(' ')}`),
-  331: (state, { params: [, name] }) => withBuffer(state, keyOf(name), (buffer) => ({ ...buffer, topic: '', topicBy: '' })),
+  324: (state, context) =>
+    addText(state, context, `Modes of ${context.params[1]}: ${context.params.slice(2).join(' ')}`),
+  331: (state, { params: [, name] }) =>
+    withBuffer(state, keyOf(name), (buffer) => ({ ...buffer, topic: '', topicBy: '' })),
   332: (state, { params: [, name, topic] }) => withBuffer(state, keyOf(name), (buffer) => ({ ...buffer, topic })),
-  333: (state, { params: [, name, by = ''] }) => (
-    withBuffer(state, keyOf(name), (buffer) => ({ ...buffer, topicBy: parseSource(by).nick }))
-  ),
+  333: (state, { params: [, name, by = ''] }) =>
+    withBuffer(state, keyOf(name), (buffer) => ({ ...buffer, topicBy: parseSource(by).nick })),
   341: (state, context) => addText(state, context, `${context.params[1]} was invited to ${context.params[2]}.`),
 
   322(state, { params: [, name, people, topic = ''] }) {
@@ -207,21 +269,26 @@ const READERS = {
 
   366(state, { params: [, name], time }) {
     const key = keyOf(name);
-    const next = withBuffer(state, key, (buffer) => (
-      buffer.incoming ? { ...buffer, members: buffer.incoming, incoming: null } : buffer
-    ));
+    const next = withBuffer(state, key, (buffer) =>
+      buffer.incoming ? { ...buffer, members: buffer.incoming, incoming: null } : buffer,
+    );
     if (!state.asked.has(`names ${key}`)) return next;
     const asked = new Set(state.asked);
     asked.delete(`names ${key}`);
     const members = sortMembers(next.buffers.get(key)?.members ?? new Map(), state.support);
-    const text = `${members.length} in ${name}: ${members.map((member) => sign(member, state.support) + member.nick).join(' ')}`;
+    const nicks = members.map((member) => sign(member, state.support) + member.nick);
+    const text = `${members.length} in ${name}: ${nicks.join(' ')}`;
     return addItem({ ...next, asked }, next.buffers.has(key) ? key : state.active, { kind: 'info', text, time });
   },
 
-  311: (state, { params: [, nick, user, host, , name = ''] }) => (
-    gather({ ...state, whois: new Map(state.whois).set(keyOf(nick), []) }, nick, `${plainText(name)} (${user}@${host})`)
-  ),
-  312: (state, { params: [, nick, server, about = ''] }) => gather(state, nick, `Server: ${server}${about ? `, ${about}` : ''}`),
+  311: (state, { params: [, nick, user, host, , name = ''] }) =>
+    gather(
+      { ...state, whois: new Map(state.whois).set(keyOf(nick), []) },
+      nick,
+      `${plainText(name)} (${user}@${host})`,
+    ),
+  312: (state, { params: [, nick, server, about = ''] }) =>
+    gather(state, nick, `Server: ${server}${about ? `, ${about}` : ''}`),
   313: (state, { params: [, nick] }) => gather(state, nick, 'Is a server operator'),
   317: (state, { params: [, nick, idle, since] }) => gather(state, nick, idleText(Number(idle), Number(since))),
   319: (state, { params: [, nick, channels = ''] }) => gather(state, nick, `In ${channels.trim()}`),
@@ -234,7 +301,12 @@ const READERS = {
     if (!lines) return state;
     const whois = new Map(state.whois);
     whois.delete(keyOf(nick));
-    return addItem({ ...state, whois }, place(state, context), { kind: 'info', text: `About ${nick}`, lines, time: context.time });
+    return addItem({ ...state, whois }, place(state, context), {
+      kind: 'info',
+      text: `About ${nick}`,
+      lines,
+      time: context.time,
+    });
   },
 };
 
@@ -249,7 +321,10 @@ function readSpoken(state, context) {
   const mine = ownId > 0 ? `out:${ownId}` : '';
   if (mine !== '') {
     const waiting = next.buffers.get(key)?.items.find((known) => known.key === mine);
-    next = withBuffer(next, key, (buffer) => ({ ...buffer, items: buffer.items.filter((known) => known.key !== mine) }));
+    next = withBuffer(next, key, (buffer) => ({
+      ...buffer,
+      items: buffer.items.filter((known) => known.key !== mine),
+    }));
     return addItem(next, key, { ...item, key: waiting ? mine : item.key, id: ownId, state: 'acknowledged' });
   }
   const meant = !self && (item.mention || (direct && item.kind !== 'notice'));
@@ -292,7 +367,9 @@ function setAway(state, nick, away, reason) {
   for (const at of state.buffers.keys()) {
     next = withMember(next, at, nick, (member) => (member.away === away ? member : { ...member, away }));
   }
-  return withBuffer(next, key, (buffer) => (buffer.kind === 'direct' && buffer.away !== reason ? { ...buffer, away: reason } : buffer));
+  return withBuffer(next, key, (buffer) =>
+    buffer.kind === 'direct' && buffer.away !== reason ? { ...buffer, away: reason } : buffer,
+  );
 }
 
 function addRefusal(state, context, refusal) {
@@ -331,60 +408,10 @@ function duration(seconds) {
   return `${count} ${unit}${count === 1 ? '' : 's'}`;
 }
 
-function newMember(nick, modes) {
-  return { nick, modes, away: false };
-}
-
-function withoutMember(members, key) {
-  const next = new Map(members);
-  next.delete(key);
-  return next;
-}
-
 function withMember(state, key, nick, change) {
   const member = state.buffers.get(key)?.members.get(fold(nick));
   if (!member) return state;
   const changed = change(member);
   if (changed === member) return state;
   return withBuffer(state, key, (buffer) => ({ ...buffer, members: new Map(buffer.members).set(fold(nick), changed) }));
-}
-
-function withRank(members, { add, mode, param, member }) {
-  const known = member ? members.get(fold(param)) : undefined;
-  if (!known) return members;
-  const others = known.modes.replace(mode, '');
-  return new Map(members).set(fold(param), { ...known, modes: add ? others + mode : others });
-}
-
-/** `@+bob` or `@bob!user@host` of NAMES as a member. */
-function readName(entry, support) {
-  const ranks = memberRanks(support);
-  let modes = '';
-  let at = 0;
-  for (; at < entry.length; at += 1) {
-    const rank = ranks.find((known) => known.sign === entry[at]);
-    if (!rank) break;
-    modes += rank.mode;
-  }
-  return newMember(parseSource(entry.slice(at)).nick, modes);
-}
-
-/** Place of a member's highest rank; ranks.length for none. */
-export function rankOf(member, support) {
-  const ranks = memberRanks(support);
-  const at = ranks.findIndex((rank) => member.modes.includes(rank.mode));
-  return at < 0 ? ranks.length : at;
-}
-
-/** The sign before a member's nick, such as `@`, or nothing. */
-export function sign(member, support) {
-  return memberRanks(support)[rankOf(member, support)]?.sign ?? '';
-}
-
-/** Members by rank, then name. */
-export function sortMembers(members, support) {
-  return [...members]
-    .map(([key, member]) => ({ key, member, rank: rankOf(member, support) }))
-    .sort((a, b) => a.rank - b.rank || (a.key < b.key ? -1 : 1))
-    .map(({ member }) => member);
 }

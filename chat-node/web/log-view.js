@@ -82,7 +82,8 @@ export class LogView {
     const top = this.#log.scrollTop;
     const rows = [...this.#rows.children];
     const first = rows.findIndex((element) => element.offsetTop + element.offsetHeight > top);
-    return rows.slice(Math.max(first, 0), first + MAX_ANCHORS)
+    return rows
+      .slice(Math.max(first, 0), first + MAX_ANCHORS)
       .filter((element) => !element.classList.contains('divider'))
       .map((element) => ({ key: element.dataset.row, offset: element.offsetTop - top }));
   }
@@ -148,13 +149,16 @@ export class LogView {
   #drawOlder(buffer, state) {
     if (buffer.loading !== '') this.#older.replaceChildren(h('p', { class: 'loading' }, 'Loading earlier messages…'));
     else if (buffer.items.length === 0) this.#older.replaceChildren(emptyText(buffer, state));
-    else if (buffer.end === 'reached') this.#older.replaceChildren(h('p', { class: 'beginning' }, beginningText(buffer)));
+    else if (buffer.end === 'reached')
+      this.#older.replaceChildren(h('p', { class: 'beginning' }, beginningText(buffer)));
     else this.#older.replaceChildren();
   }
 }
 
 function beginningText({ kind, name }) {
-  return kind === 'direct' ? `This is the beginning of your talk with ${name}.` : `This is the beginning of ${name}, as far as it is kept.`;
+  return kind === 'direct'
+    ? `This is the beginning of your talk with ${name}.`
+    : `This is the beginning of ${name}, as far as it is kept.`;
 }
 
 function emptyText(buffer, { status }) {
@@ -163,7 +167,10 @@ function emptyText(buffer, { status }) {
     direct: [`You and ${buffer.name}`, 'Nothing said yet. Only the two of you can read this.'],
     channel: buffer.joined
       ? [`Welcome to ${buffer.name}`, 'Nothing said yet. Write the first message below.']
-      : [buffer.name, status.phase === 'online' ? 'You are not in this channel.' : 'Joining as soon as the connection stands.'],
+      : [
+          buffer.name,
+          status.phase === 'online' ? 'You are not in this channel.' : 'Joining as soon as the connection stands.',
+        ],
   }[buffer.kind];
   return h('div', { class: 'empty' }, h('h2', {}, title), h('p', {}, text));
 }

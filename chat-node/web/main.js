@@ -37,16 +37,19 @@ function openSocket(subProtocol) {
 
 const memory = new Memory(storageOf('sessionStorage'));
 let drawing = false;
-const chat = new Chat({
-  open: openSocket,
-  now: () => Date.now(),
-  random: Math.random,
-  setTimeout: (act, delay) => setTimeout(act, delay),
-  clearTimeout: (timer) => clearTimeout(timer),
-  changed: draw,
-  door: showDoor,
-  browse: () => dialogs.browse(),
-}, memory);
+const chat = new Chat(
+  {
+    open: openSocket,
+    now: () => Date.now(),
+    random: Math.random,
+    setTimeout: (act, delay) => setTimeout(act, delay),
+    clearTimeout: (timer) => clearTimeout(timer),
+    changed: draw,
+    door: showDoor,
+    browse: () => dialogs.browse(),
+  },
+  memory,
+);
 
 const drawers = new Drawers();
 const dialogs = new Dialogs(chat);
@@ -96,7 +99,8 @@ function mayEnter({ phase, reason }) {
   }
   if (phase === 'waiting') {
     byId('door-error').hidden = false;
-    byId('door-error').textContent = `The server cannot be reached${reason ? ` (${reason})` : ''}. Trying again by itself…`;
+    byId('door-error').textContent =
+      `The server cannot be reached${reason ? ` (${reason})` : ''}. Trying again by itself…`;
     byId('enter-button').disabled = false;
     byId('enter-button').textContent = 'Try now';
   }
@@ -128,7 +132,8 @@ function showDoor({ field, text }) {
   document.title = 'Chat';
   const known = preferences();
   if (byId('nick').value === '') byId('nick').value = memory.record.nick || known.nick;
-  if (byId('channels').value === '') byId('channels').value = channelsOfAddress().join(', ') || known.channels || FIRST_CHANNEL;
+  if (byId('channels').value === '')
+    byId('channels').value = channelsOfAddress().join(', ') || known.channels || FIRST_CHANNEL;
   if (field === 'password') byId('more').open = true;
   for (const id of ['nick', 'password']) byId(id).toggleAttribute('aria-invalid', id === field);
   byId(field === '' ? 'nick' : field).focus();
@@ -144,7 +149,10 @@ function preferences() {
 }
 
 function readChannels(text) {
-  return text.split(/[\s,]+/).filter(Boolean).map((name) => (isChannel(name, defaultSupport()) ? name : `#${name}`));
+  return text
+    .split(/[\s,]+/)
+    .filter(Boolean)
+    .map((name) => (isChannel(name, defaultSupport()) ? name : `#${name}`));
 }
 
 /** `…/#rust,#go` names the channels to join. */
@@ -203,7 +211,7 @@ window.addEventListener('hashchange', () => {
 chat.setVisible(!document.hidden);
 setInterval(() => memory.saveIfChanged(), SAVE_EVERY_MS);
 
-if (await claimTab(memory) && memory.resumable) {
+if ((await claimTab(memory)) && memory.resumable) {
   showRoom();
   chat.comeBack();
 } else {

@@ -82,10 +82,12 @@ export class Outbox {
    */
   startNewSession() {
     const unsure = this.unsent().filter((entry) => entry.tried);
-    return unsure.map((entry) => this.#change(entry.id, {
-      state: 'unsure',
-      reason: 'The connection was lost before the room confirmed this message. It may have arrived.',
-    }));
+    return unsure.map((entry) =>
+      this.#change(entry.id, {
+        state: 'unsure',
+        reason: 'The connection was lost before the room confirmed this message. It may have arrived.',
+      }),
+    );
   }
 
   /** The first message to `target` that was sent and not answered, for servers that do not label answers. */

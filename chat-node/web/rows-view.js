@@ -37,46 +37,99 @@ export function buildRow(row, acts) {
 const BUILDERS = {
   day: ({ time }) => h('div', { class: 'row divider', role: 'separator' }, h('span', {}, dayText(time))),
   marker: () => h('div', { class: 'row divider marker', role: 'separator' }, h('span', {}, 'New')),
-  gap: ({ item }, acts) => h('div', { class: 'row gap', role: 'note' }, icon('alert'),
-    h('span', {}, item.final
-      ? 'Some messages are missing here. They were said while you were away and are no longer kept.'
-      : 'Some messages may be missing here, from while you were away.'),
-    item.final ? null : h('button', { type: 'button', class: 'small', onclick: () => acts.fillGap(item.key) }, 'Look for them')),
-  presence: ({ text, full, time }) => h('div', { class: 'row event presence', title: full }, timeOf(time), h('p', {}, text)),
+  gap: ({ item }, acts) =>
+    h(
+      'div',
+      { class: 'row gap', role: 'note' },
+      icon('alert'),
+      h(
+        'span',
+        {},
+        item.final
+          ? 'Some messages are missing here. They were said while you were away and are no longer kept.'
+          : 'Some messages may be missing here, from while you were away.',
+      ),
+      item.final
+        ? null
+        : h('button', { type: 'button', class: 'small', onclick: () => acts.fillGap(item.key) }, 'Look for them'),
+    ),
+  presence: ({ text, full, time }) =>
+    h('div', { class: 'row event presence', title: full }, timeOf(time), h('p', {}, text)),
   message: buildMessage,
   notice: buildMessage,
   action: buildAction,
   info: buildInfo,
   error: ({ item, time }) => h('div', { class: 'row event error' }, timeOf(time), icon('alert'), h('p', {}, item.text)),
-  invite: ({ item, time }, acts) => h('div', { class: 'row event invite' }, timeOf(time), h('p', {}, item.text),
-    item.channel ? h('button', { type: 'button', class: 'small', onclick: () => acts.join(item.channel) }, `Join ${item.channel}`) : null),
+  invite: ({ item, time }, acts) =>
+    h(
+      'div',
+      { class: 'row event invite' },
+      timeOf(time),
+      h('p', {}, item.text),
+      item.channel
+        ? h(
+            'button',
+            { type: 'button', class: 'small', onclick: () => acts.join(item.channel) },
+            `Join ${item.channel}`,
+          )
+        : null,
+    ),
 };
 
 function buildMessage({ item, head }, acts) {
-  const classes = ['row', 'message', head && 'head', item.self && 'self', item.mention && 'mention', item.kind === 'notice' && 'notice'];
-  return h('article', { class: classes.filter(Boolean).join(' '), 'data-state': item.state },
+  const classes = [
+    'row',
+    'message',
+    head && 'head',
+    item.self && 'self',
+    item.mention && 'mention',
+    item.kind === 'notice' && 'notice',
+  ];
+  return h(
+    'article',
+    { class: classes.filter(Boolean).join(' '), 'data-state': item.state },
     head
       ? h('span', { class: `avatar ${tint(item.from)}`, 'aria-hidden': 'true' }, initial(item.from))
       : timeOf(item.time),
-    h('div', { class: 'said' },
-      head ? h('header', { class: 'byline' }, nickButton(item, acts), audience(item), timeOf(item.time)) : hidden(`${item.from}: `),
+    h(
+      'div',
+      { class: 'said' },
+      head
+        ? h('header', { class: 'byline' }, nickButton(item, acts), audience(item), timeOf(item.time))
+        : hidden(`${item.from}: `),
       h('p', { class: 'text', dir: 'auto' }, ...textNodes(item.text)),
-      trouble(item, acts)),
-    receipt(item));
+      trouble(item, acts),
+    ),
+    receipt(item),
+  );
 }
 
 function buildAction({ item }, acts) {
-  return h('article', { class: `row message action${item.self ? ' self' : ''}${item.mention ? ' mention' : ''}`, 'data-state': item.state },
+  return h(
+    'article',
+    {
+      class: `row message action${item.self ? ' self' : ''}${item.mention ? ' mention' : ''}`,
+      'data-state': item.state,
+    },
     timeOf(item.time),
-    h('div', { class: 'said' },
+    h(
+      'div',
+      { class: 'said' },
       h('p', { class: 'text', dir: 'auto' }, nickButton(item, acts), ' ', ...textNodes(item.text)),
-      trouble(item, acts)),
-    receipt(item));
+      trouble(item, acts),
+    ),
+    receipt(item),
+  );
 }
 
 function buildInfo({ item, time }) {
   const lines = item.lines?.length > 0 ? h('ul', {}, ...item.lines.map((line) => h('li', {}, line))) : null;
-  return h('div', { class: 'row event info' }, timeOf(time), h('div', { class: 'info-text' }, h('p', {}, ...textNodes(item.text)), lines));
+  return h(
+    'div',
+    { class: 'row event info' },
+    timeOf(time),
+    h('div', { class: 'info-text' }, h('p', {}, ...textNodes(item.text)), lines),
+  );
 }
 
 function buildEvent({ item, time }) {
@@ -86,7 +139,11 @@ function buildEvent({ item, time }) {
 function nickButton(item, acts) {
   if (item.self) return h('span', { class: `nick ${tint(item.from)}` }, item.from);
   const title = `Talk with ${item.from}`;
-  return h('button', { type: 'button', class: `nick ${tint(item.from)}`, title, onclick: () => acts.openDirect(item.from) }, item.from);
+  return h(
+    'button',
+    { type: 'button', class: `nick ${tint(item.from)}`, title, onclick: () => acts.openDirect(item.from) },
+    item.from,
+  );
 }
 
 function audience(item) {
@@ -103,9 +160,17 @@ function receipt(item) {
 function trouble(item, acts) {
   if (!item.reason || item.state === 'acknowledged') return null;
   const canAct = item.state === 'failed' || item.state === 'unsure';
-  return h('div', { class: 'trouble' }, h('span', {}, item.reason),
-    canAct ? h('button', { type: 'button', class: 'small', onclick: () => acts.sendAgain(item.id) }, 'Send again') : null,
-    canAct ? h('button', { type: 'button', class: 'small quiet', onclick: () => acts.discard(item.id) }, 'Discard') : null);
+  return h(
+    'div',
+    { class: 'trouble' },
+    h('span', {}, item.reason),
+    canAct
+      ? h('button', { type: 'button', class: 'small', onclick: () => acts.sendAgain(item.id) }, 'Send again')
+      : null,
+    canAct
+      ? h('button', { type: 'button', class: 'small quiet', onclick: () => acts.discard(item.id) }, 'Discard')
+      : null,
+  );
 }
 
 function timeOf(time) {

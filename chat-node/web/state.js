@@ -56,11 +56,17 @@ export function reduce(state, event) {
     case 'outcome':
       return withOutcome(state, event);
     case 'discarded':
-      return withBuffer(state, keyOf(event.target), (buffer) => (
-        { ...buffer, items: buffer.items.filter((item) => item.key !== `out:${event.id}`) }
-      ));
+      return withBuffer(state, keyOf(event.target), (buffer) => ({
+        ...buffer,
+        items: buffer.items.filter((item) => item.key !== `out:${event.id}`),
+      }));
     case 'note':
-      return addItem(state, event.key ?? state.active, { kind: event.kind, text: event.text, lines: event.lines, time: event.now });
+      return addItem(state, event.key ?? state.active, {
+        kind: event.kind,
+        text: event.text,
+        lines: event.lines,
+        time: event.now,
+      });
     case 'asked':
       return { ...state, asked: new Set(state.asked).add(event.what) };
     case 'listing':
@@ -82,17 +88,19 @@ function withStatus(state, status) {
   const next = { ...state, status };
   if (status.phase === 'online' || status.phase === 'moving') return next;
   // Answers to what was asked over the lost connection will not come.
-  const buffers = new Map([...state.buffers].map(([key, buffer]) => (
-    [key, buffer.loading === '' ? buffer : { ...buffer, loading: '' }]
-  )));
+  const buffers = new Map(
+    [...state.buffers].map(([key, buffer]) => [key, buffer.loading === '' ? buffer : { ...buffer, loading: '' }]),
+  );
   return { ...next, buffers, list: { ...state.list, loading: false }, asked: new Set() };
 }
 
 /** Channels that are going to be joined as soon as there is a session. */
 function want(state, channels) {
-  const next = channels.reduce((known, name) => (
-    withBuffer(ensureBuffer(known, name), keyOf(name), (buffer) => ({ ...buffer, rejoin: !buffer.joined }))
-  ), state);
+  const next = channels.reduce(
+    (known, name) =>
+      withBuffer(ensureBuffer(known, name), keyOf(name), (buffer) => ({ ...buffer, rejoin: !buffer.joined })),
+    state,
+  );
   return channels.length > 0 ? select(next, keyOf(channels[0])) : next;
 }
 
@@ -106,10 +114,12 @@ function restore(state, { nick, support, channels, directs, active, outbox }) {
 
 /** The server knows nothing of us any more: the channels stay open, to be joined anew. */
 function forgetMembership(state) {
-  const buffers = new Map([...state.buffers].map(([key, buffer]) => {
-    if (buffer.kind !== 'channel') return [key, buffer];
-    return [key, { ...buffer, joined: false, rejoin: buffer.joined || buffer.rejoin, members: new Map() }];
-  }));
+  const buffers = new Map(
+    [...state.buffers].map(([key, buffer]) => {
+      if (buffer.kind !== 'channel') return [key, buffer];
+      return [key, { ...buffer, joined: false, rejoin: buffer.joined || buffer.rejoin, members: new Map() }];
+    }),
+  );
   return { ...state, away: false, buffers };
 }
 
@@ -193,6 +203,10 @@ function close(state, key) {
 
 /** The keys of all conversations as the page lists them: server, channels, direct ones, each by name. */
 export function conversationOrder(state) {
-  const ofKind = (kind) => [...state.buffers].filter(([, buffer]) => buffer.kind === kind).map(([key]) => key).sort();
+  const ofKind = (kind) =>
+    [...state.buffers]
+      .filter(([, buffer]) => buffer.kind === kind)
+      .map(([key]) => key)
+      .sort();
   return [...ofKind('server'), ...ofKind('channel'), ...ofKind('direct')];
 }

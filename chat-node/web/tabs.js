@@ -11,7 +11,7 @@ export async function claimTab(memory) {
   if (typeof BroadcastChannel !== 'function') return true;
   const channel = new BroadcastChannel(CHANNEL);
   const { tab } = memory.record;
-  const taken = tab !== '' && await isInUse(channel, tab);
+  const taken = tab !== '' && (await isInUse(channel, tab));
   if (taken) memory.clear();
   const own = taken || tab === '' ? newName() : tab;
   memory.update({ tab: own });

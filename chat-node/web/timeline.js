@@ -45,7 +45,12 @@ export function mergeHistory(items, batch, { latest = false, gap = '' } = {}) {
 
 function fillGap(items, batch, fresh, gap) {
   const at = items.findIndex((item) => item.key === gap);
-  const before = new Set(items.slice(0, Math.max(at, 0)).map((item) => item.msgid).filter(Boolean));
+  const before = new Set(
+    items
+      .slice(0, Math.max(at, 0))
+      .map((item) => item.msgid)
+      .filter(Boolean),
+  );
   if (batch.some((item) => before.has(item.msgid))) return items.filter((item) => item.key !== gap);
   return fresh.length === 0 ? replaceItem(items, gap, { final: true }) : items;
 }
@@ -65,8 +70,14 @@ export function gapItem(key, time, oldest) {
 }
 
 function same(known, item) {
-  return known.key === item.key || (item.msgid !== undefined && item.msgid !== '' && known.msgid === item.msgid
-    && SPOKEN.has(known.kind) && SPOKEN.has(item.kind));
+  return (
+    known.key === item.key ||
+    (item.msgid !== undefined &&
+      item.msgid !== '' &&
+      known.msgid === item.msgid &&
+      SPOKEN.has(known.kind) &&
+      SPOKEN.has(item.kind))
+  );
 }
 
 /** Own messages that wait for the server stand last, wherever the others are put. */
@@ -135,12 +146,19 @@ function presenceRow(group) {
 }
 
 function continues(before, item) {
-  return item.kind === 'message' && before.kind === 'message' && before.from === item.from
-    && before.to === item.to && item.time - before.time < GROUP_MS;
+  return (
+    item.kind === 'message' &&
+    before.kind === 'message' &&
+    before.from === item.from &&
+    before.to === item.to &&
+    item.time - before.time < GROUP_MS
+  );
 }
 
 function stamp(item, head) {
-  return [item.kind, head, item.state ?? '', item.final ?? '', item.reason ?? '', item.text ?? '', item.time].join('\u0000');
+  return [item.kind, head, item.state ?? '', item.final ?? '', item.reason ?? '', item.text ?? '', item.time].join(
+    '\u0000',
+  );
 }
 
 /** One sentence for several comings and goings. `full` names everybody. */
@@ -163,11 +181,12 @@ export function presenceText(group) {
   }
   const lists = { joined: [], left: [], 'came and went': [], 'left and came back': [] };
   for (const [who, steps] of journeys) lists[journeyName(steps)].push(who);
-  const sentence = (limit) => Object.entries(lists)
-    .filter(([, people]) => people.length > 0)
-    .map(([verb, people]) => `${peopleText(people, limit)} ${verb}`)
-    .concat(renames.length > limit ? [`${renames.length} people changed their names`] : renames)
-    .join(' · ');
+  const sentence = (limit) =>
+    Object.entries(lists)
+      .filter(([, people]) => people.length > 0)
+      .map(([verb, people]) => `${peopleText(people, limit)} ${verb}`)
+      .concat(renames.length > limit ? [`${renames.length} people changed their names`] : renames)
+      .join(' · ');
   const single = group.length === 1 ? notes.get(group[0].who) : undefined;
   const text = sentence(NAMES_SHOWN);
   return { text: single ? `${text} (${single})` : text, full: sentence(Infinity) };

@@ -3,7 +3,7 @@
 import { h, hidden, icon, reconcile, setText, tint } from './dom.js';
 import { plainText } from './formatting.js';
 import { memberRanks } from './irc.js';
-import { rankOf, sign, sortMembers } from './lines.js';
+import { rankOf, sign, sortMembers } from './members.js';
 import { conversationOrder, networkName } from './state.js';
 import { SERVER } from './conversations.js';
 
@@ -70,20 +70,53 @@ export class View {
       const stamp = [label, current, buffer.unread, buffer.mentions, buffer.joined, buffer.away !== ''].join(' ');
       wanted.push({ key, stamp, buffer, label, current });
     }
-    reconcile(byId('conversations'), this.#tabs, wanted, (entry) => (entry.title ? h('h2', {}, entry.title) : this.#buildTab(entry)));
+    reconcile(byId('conversations'), this.#tabs, wanted, (entry) =>
+      entry.title ? h('h2', {}, entry.title) : this.#buildTab(entry),
+    );
   }
 
   #buildTab({ key, buffer, label, current }) {
     const { unread, mentions, kind, joined, away } = buffer;
     const closeName = kind === 'channel' ? `Leave ${label}` : `Close the talk with ${label}`;
-    const classes = ['tab', current && 'current', unread > 0 && 'unread', mentions > 0 && 'meant', !joined && 'outside', away && 'away'];
-    return h('div', { class: classes.filter(Boolean).join(' ') },
-      h('button', { type: 'button', class: 'tab-name', 'data-key': key, 'aria-current': current ? 'true' : null, onclick: () => this.#acts.select(key) },
+    const classes = [
+      'tab',
+      current && 'current',
+      unread > 0 && 'unread',
+      mentions > 0 && 'meant',
+      !joined && 'outside',
+      away && 'away',
+    ];
+    return h(
+      'div',
+      { class: classes.filter(Boolean).join(' ') },
+      h(
+        'button',
+        {
+          type: 'button',
+          class: 'tab-name',
+          'data-key': key,
+          'aria-current': current ? 'true' : null,
+          onclick: () => this.#acts.select(key),
+        },
         h('span', { class: 'tab-sign', 'aria-hidden': 'true' }, tabSign(kind)),
         h('span', { class: 'tab-label' }, kind === 'channel' ? label.replace(/^#/, '') : label),
         unread > 0 ? h('span', { class: 'badge', 'aria-hidden': 'true' }, unread > 99 ? '99+' : String(unread)) : null,
-        unread > 0 ? hidden(`, ${unread} unread${mentions > 0 ? `, ${mentions} for you` : ''}`) : null),
-      kind === 'server' ? null : h('button', { type: 'button', class: 'tab-close', 'aria-label': closeName, title: closeName, onclick: () => this.#acts.close(key) }, icon('close')));
+        unread > 0 ? hidden(`, ${unread} unread${mentions > 0 ? `, ${mentions} for you` : ''}`) : null,
+      ),
+      kind === 'server'
+        ? null
+        : h(
+            'button',
+            {
+              type: 'button',
+              class: 'tab-close',
+              'aria-label': closeName,
+              title: closeName,
+              onclick: () => this.#acts.close(key),
+            },
+            icon('close'),
+          ),
+    );
   }
 
   #drawTitle(state, buffer) {
@@ -122,7 +155,9 @@ export class View {
     }
     const rest = members.length - MAX_PEOPLE_SHOWN;
     if (rest > 0) wanted.push({ key: 'rest', stamp: String(rest), title: `and ${rest} more` });
-    reconcile(byId('people-list'), this.#people, wanted, (entry) => (entry.title ? h('h3', {}, entry.title) : this.#buildPerson(entry.member, state)));
+    reconcile(byId('people-list'), this.#people, wanted, (entry) =>
+      entry.title ? h('h3', {}, entry.title) : this.#buildPerson(entry.member, state),
+    );
     setText(byId('people-count'), members.length > 0 ? String(members.length) : '');
     byId('open-people').setAttribute('aria-label', `People, ${members.length} here`);
     byId('open-people').hidden = buffer.kind !== 'channel';
@@ -131,20 +166,26 @@ export class View {
   #buildPerson(member, state) {
     const self = member.nick === state.nick;
     const its = sign(member, state.support);
-    const rank = its === '' ? null : hidden(`, ${RANK_NAMES[memberRanks(state.support).find((known) => known.sign === its).mode] ?? its}`);
-    return h('button', {
-      type: 'button',
-      class: `person${member.away ? ' away' : ''}`,
-      'data-nick': member.nick,
-      title: self ? 'This is you' : `Talk with ${member.nick}`,
-      disabled: self,
-      onclick: () => this.#acts.openDirect(member.nick),
-    },
-    h('span', { class: 'person-sign', 'aria-hidden': 'true' }, its),
-    h('span', { class: `person-nick ${tint(member.nick)}` }, member.nick),
-    self ? h('span', { class: 'person-note' }, 'you') : null,
-    member.away ? h('span', { class: 'person-note' }, 'away') : null,
-    rank);
+    const rank =
+      its === ''
+        ? null
+        : hidden(`, ${RANK_NAMES[memberRanks(state.support).find((known) => known.sign === its).mode] ?? its}`);
+    return h(
+      'button',
+      {
+        type: 'button',
+        class: `person${member.away ? ' away' : ''}`,
+        'data-nick': member.nick,
+        title: self ? 'This is you' : `Talk with ${member.nick}`,
+        disabled: self,
+        onclick: () => this.#acts.openDirect(member.nick),
+      },
+      h('span', { class: 'person-sign', 'aria-hidden': 'true' }, its),
+      h('span', { class: `person-nick ${tint(member.nick)}` }, member.nick),
+      self ? h('span', { class: 'person-note' }, 'you') : null,
+      member.away ? h('span', { class: 'person-note' }, 'away') : null,
+      rank,
+    );
   }
 
   #drawStatus(status) {
@@ -177,7 +218,8 @@ function bannerText({ phase, retryAt, reason }) {
   switch (phase) {
     case 'waiting': {
       const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
-      return `The connection is lost.${why} ${seconds > 0 ? `Trying again in ${seconds} s.` : 'Trying again…'} What you write is sent then.`;
+      const when = seconds > 0 ? `Trying again in ${seconds} s.` : 'Trying again…';
+      return `The connection is lost.${why} ${when} What you write is sent then.`;
     }
     case 'stopped':
       return `This page is disconnected.${why}`;

@@ -5,7 +5,10 @@ const NUMERICS = {
   401: { text: ([name]) => `${name} is not here. Check the spelling, or look who is in the channel.`, about: 0 },
   402: { text: ([name]) => `There is no server called ${name}.` },
   403: { text: ([name]) => `There is no channel ${name}. A channel’s name begins with #.`, about: 0 },
-  404: { text: ([name]) => `You may not talk in ${name}. It may be moderated, or you may have to join it first.`, about: 0 },
+  404: {
+    text: ([name]) => `You may not talk in ${name}. It may be moderated, or you may have to join it first.`,
+    about: 0,
+  },
   405: { text: ([name]) => `You are in too many channels to join ${name}. Leave one first.`, about: 0 },
   406: { text: ([name]) => `Nobody called ${name} was here lately.` },
   407: { text: () => 'Too many receivers at once. Send it to fewer.' },
@@ -16,7 +19,10 @@ const NUMERICS = {
   421: { text: ([name]) => `The server does not know the command ${name}. /help lists those of this page.` },
   422: null,
   431: { text: () => 'A nick is missing.' },
-  432: { text: ([name]) => `“${name}” cannot be a nick. Use letters, digits and - _ [ ] { } | ^, not beginning with a digit.` },
+  432: {
+    text: ([name]) =>
+      `“${name}” cannot be a nick. Use letters, digits and - _ [ ] { } | ^, not beginning with a digit.`,
+  },
   433: { text: ([name]) => `The nick ${name} is taken. Choose another.` },
   436: { text: ([name]) => `The nick ${name} is taken. Choose another.` },
   437: { text: ([name]) => `${name} cannot be used just now. Try again later or choose another.` },
@@ -50,7 +56,8 @@ const NUMERICS = {
 const REPLIES = {
   READ_ONLY: 'The room cannot take messages at the moment. Reading goes on; yours will be sent as soon as it can.',
   UNKNOWN_RESULT: 'The room could not say whether this was stored. It is asked again; nothing will appear twice.',
-  DUPLICATE_WINDOW: 'This message is too old for the room to tell whether it has arrived. Look above before sending it again.',
+  DUPLICATE_WINDOW:
+    'This message is too old for the room to tell whether it has arrived. Look above before sending it again.',
   ID_REUSED: 'The room has another message under this number. Send it again.',
   INVALID_UTF8: 'The text was not valid UTF-8 and was refused.',
   INVALID_TARGET: 'The room cannot send to that name. Check it, or join the channel first.',

@@ -26,7 +26,10 @@ function open(storage) {
   const memory = new Memory(storage);
   const chat = new Chat({ ...peer.outside(), changed() {}, door: (reason) => doors.push(reason), browse() {} }, memory);
   const items = (key = '#c') => chat.state.buffers.get(key).items;
-  const own = (key) => items(key).filter((item) => item.self).map((item) => [item.text, item.state]);
+  const own = (key) =>
+    items(key)
+      .filter((item) => item.self)
+      .map((item) => [item.text, item.state]);
   return { peer, chat, memory, doors, items, own, storage };
 }
 
@@ -36,7 +39,8 @@ const messages = (lines) => lines.filter((line) => parseLine(line).command === '
 /** The server's echo of a line that the client wrote. */
 function echo(line, msgid) {
   const { tags, params } = parseLine(line);
-  return `@msgid=${msgid};label=${tags.label};chatroom.dev/id=${tags['chatroom.dev/id']} :ann!a@h PRIVMSG ${params[0]} :${params[1]}`;
+  const own = `label=${tags.label};chatroom.dev/id=${tags['chatroom.dev/id']}`;
+  return `@msgid=${msgid};${own} :ann!a@h PRIVMSG ${params[0]} :${params[1]}`;
 }
 
 test('entering joins the channels, fetches their history and who is there', () => {
@@ -67,13 +71,20 @@ test('what was not acknowledged is sent again with the same id after a resume, a
   const first = messages(peer.socket.heard());
   peer.socket.drop();
   chat.submit('three');
-  assert.deepEqual(own().map(([, state]) => state), ['pending', 'pending', 'pending']);
+  assert.deepEqual(
+    own().map(([, state]) => state),
+    ['pending', 'pending', 'pending'],
+  );
   peer.pass(1_000);
   resume(peer.socket, 'ann', 'T2', [echo(first[0], 's1-2')]);
   const second = messages(peer.socket.heard());
   assert.deepEqual(second.map(idOf), [idOf(first[1]), '3']);
   peer.socket.say(`:s NOTE PRIVMSG DUPLICATE ${idOf(first[1])} s1-3 :seen`, echo(second[1], 's1-4'));
-  assert.deepEqual(own(), [['one', 'acknowledged'], ['two', 'acknowledged'], ['three', 'acknowledged']]);
+  assert.deepEqual(own(), [
+    ['one', 'acknowledged'],
+    ['two', 'acknowledged'],
+    ['three', 'acknowledged'],
+  ]);
 });
 
 test('after a reload the session is resumed, its channels are filled, ids go on and nothing is sent twice', () => {
@@ -88,7 +99,10 @@ test('after a reload the session is resumed, its channels are filled, ids go on 
   const written = resume(page.peer.socket, 'ann', 'T2');
   assert.ok(written.includes('RESUME T1 s1-1'));
   const asked = page.peer.socket.heard();
-  assert.deepEqual(asked.map((each) => parseLine(each).command), ['PING', 'NAMES', 'TOPIC', 'CHATHISTORY', 'PRIVMSG']);
+  assert.deepEqual(
+    asked.map((each) => parseLine(each).command),
+    ['PING', 'NAMES', 'TOPIC', 'CHATHISTORY', 'PRIVMSG'],
+  );
   assert.equal(idOf(asked.at(-1)), idOf(line));
   page.chat.submit('next');
   assert.ok(Number(idOf(page.peer.socket.heard()[0])) > Number(idOf(line)));
@@ -102,14 +116,31 @@ test('a lost session rejoins, sends what was never sent, and asks about the rest
   peer.pass(1_000);
   peer.socket.accept();
   const caps = 'batch echo-message labeled-response chatroom.dev/id chatroom.dev/resume';
-  peer.socket.say(`:s CAP * LS :${caps}`, `:s CAP * ACK :${caps}`, ':s FAIL RESUME INVALID_TOKEN :gone', ':s 001 ann :hi', ':s 422 ann :-');
+  peer.socket.say(
+    `:s CAP * LS :${caps}`,
+    `:s CAP * ACK :${caps}`,
+    ':s FAIL RESUME INVALID_TOKEN :gone',
+    ':s 001 ann :hi',
+    ':s 422 ann :-',
+  );
   const written = peer.socket.heard();
   assert.ok(written.indexOf('JOIN #c') >= 0);
-  assert.deepEqual(messages(written).map((line) => parseLine(line).params[1]), ['never sent']);
-  assert.deepEqual(own(), [['sent, unanswered', 'unsure'], ['never sent', 'pending']]);
+  assert.deepEqual(
+    messages(written).map((line) => parseLine(line).params[1]),
+    ['never sent'],
+  );
+  assert.deepEqual(own(), [
+    ['sent, unanswered', 'unsure'],
+    ['never sent', 'pending'],
+  ]);
   const id = chat.state.buffers.get('#c').items.find((item) => item.state === 'unsure').id;
   chat.sendAgain(id);
-  assert.deepEqual(own().map(([text]) => text).sort(), ['never sent', 'sent, unanswered']);
+  assert.deepEqual(
+    own()
+      .map(([text]) => text)
+      .sort(),
+    ['never sent', 'sent, unanswered'],
+  );
   assert.equal(messages(peer.socket.heard()).length, 1);
 });
 
@@ -128,7 +159,10 @@ test('a room that cannot store now gets the message again later, under the same 
   peer.pass(10_000);
   assert.deepEqual(messages(peer.socket.heard()).map(idOf), ['1']);
   peer.socket.say(':s NOTE PRIVMSG DUPLICATE 1 s1-2 :seen');
-  assert.deepEqual(own().map(([, state]) => state), ['acknowledged', 'acknowledged']);
+  assert.deepEqual(
+    own().map(([, state]) => state),
+    ['acknowledged', 'acknowledged'],
+  );
 });
 
 test('a refused message says why, and can be discarded', () => {
@@ -153,14 +187,24 @@ test('a message too long for one line goes as several, each within the limit', (
 
 test('scrolling back asks for what is before the oldest message, once at a time, until there is no more', () => {
   const { peer, chat, items } = inChannel();
-  peer.socket.say(':s BATCH +h chathistory #c', '@batch=h;msgid=s0-8 :bob!b@h PRIVMSG #c :eight', '@batch=h;msgid=s0-9 :bob!b@h PRIVMSG #c :nine', ':s BATCH -h');
+  peer.socket.say(
+    ':s BATCH +h chathistory #c',
+    '@batch=h;msgid=s0-8 :bob!b@h PRIVMSG #c :eight',
+    '@batch=h;msgid=s0-9 :bob!b@h PRIVMSG #c :nine',
+    ':s BATCH -h',
+  );
   chat.loadOlder('#c');
   chat.loadOlder('#c');
   const asked = peer.socket.heard();
   assert.equal(asked.length, 1);
   assert.match(asked[0], /CHATHISTORY BEFORE #c msgid=s0-8 50$/);
   peer.socket.say(':s BATCH +h chathistory #c', '@batch=h;msgid=s0-7 :bob!b@h PRIVMSG #c :seven', ':s BATCH -h');
-  assert.deepEqual(items().filter((item) => item.from).map((item) => item.text), ['seven', 'eight', 'nine']);
+  assert.deepEqual(
+    items()
+      .filter((item) => item.from)
+      .map((item) => item.text),
+    ['seven', 'eight', 'nine'],
+  );
   chat.loadOlder('#c');
   peer.socket.heard();
   peer.socket.say(':s BATCH +h chathistory #c', ':s BATCH -h');
@@ -175,13 +219,27 @@ test('a gap is marked and what is kept after it is loaded', () => {
   peer.pass(1_000);
   peer.socket.accept();
   const caps = 'batch labeled-response draft/chathistory chatroom.dev/resume';
-  peer.socket.say(`:s CAP * LS :${caps}`, `:s CAP * ACK :${caps}`, ':s RESUME SUCCESS ann', ':s RESUME TOKEN T2', ':s RESUME GAP #c s1-80');
+  peer.socket.say(
+    `:s CAP * LS :${caps}`,
+    `:s CAP * ACK :${caps}`,
+    ':s RESUME SUCCESS ann',
+    ':s RESUME TOKEN T2',
+    ':s RESUME GAP #c s1-80',
+  );
   chat.select('*');
-  peer.socket.say(':s BATCH +r chatroom.dev/resume', ':s BATCH -r', ':ann!a@h JOIN #c', ':s 353 ann = #c :ann', ':s 366 ann #c :End');
+  peer.socket.say(
+    ':s BATCH +r chatroom.dev/resume',
+    ':s BATCH -r',
+    ':ann!a@h JOIN #c',
+    ':s 353 ann = #c :ann',
+    ':s 366 ann #c :End',
+  );
   assert.equal(chat.state.active, '*');
   assert.equal(peer.socket.heard().filter((line) => line.includes('CHATHISTORY LATEST #c')).length, 1);
   peer.socket.say(':s BATCH +h chathistory #c', '@batch=h;msgid=s1-80 :bob!b@h PRIVMSG #c :kept', ':s BATCH -h');
-  const shown = items().filter((item) => item.from || item.kind === 'gap').map((item) => item.text ?? item.kind);
+  const shown = items()
+    .filter((item) => item.from || item.kind === 'gap')
+    .map((item) => item.text ?? item.kind);
   assert.deepEqual(shown, ['before', 'gap', 'kept']);
   assert.equal(chat.state.buffers.get('#c').joined, true);
 });
@@ -191,7 +249,10 @@ test('direct messages open with their history', () => {
   chat.submit('/msg Dora hi');
   assert.equal(chat.state.active, 'dora');
   const lines = peer.socket.heard();
-  assert.deepEqual(lines.map((line) => parseLine(line).command), ['CHATHISTORY', 'PRIVMSG']);
+  assert.deepEqual(
+    lines.map((line) => parseLine(line).command),
+    ['CHATHISTORY', 'PRIVMSG'],
+  );
   assert.deepEqual(own('dora'), [['hi', 'pending']]);
 });
 
@@ -217,7 +278,7 @@ test('a refused nick is said at the door', () => {
   assert.deepEqual(peer.socket.heard(), ['JOIN #c']);
 });
 
-test('the open channels are remembered for a new session, the answers of typed commands come where they were typed', () => {
+test('open channels are remembered, and the answers of typed commands come where they were typed', () => {
   const { peer, chat, memory } = inChannel();
   peer.socket.say(':ann!a@h JOIN #d');
   assert.deepEqual(memory.record.channels, ['#c', '#d']);

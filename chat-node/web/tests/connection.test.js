@@ -8,7 +8,10 @@ function begin({ identity = { nick: 'ann', alternate: false } } = {}) {
   const peer = new Peer();
   const events = [];
   const memory = new Memory(null);
-  const connection = new Connection(peer.outside((event) => events.push(event)), memory);
+  const connection = new Connection(
+    peer.outside((event) => events.push(event)),
+    memory,
+  );
   connection.start(identity);
   const phase = () => events.findLast((event) => event.type === 'status').phase;
   return { peer, events, memory, connection, phase, types: () => events.map((event) => event.type) };
@@ -26,7 +29,11 @@ test('a connection registers, keeps the token, and says when it is ready', () =>
 test('a lost connection comes back by itself and resumes where each stream was', () => {
   const { peer, memory, phase, types } = begin();
   register(peer.socket, 'ann', 'T1');
-  peer.socket.say('@msgid=s1-4 :bob!b@h PRIVMSG #c :x', '@msgid=s2-9 :bob!b@h PRIVMSG #d :x', '@msgid=s1-5 :bob!b@h PRIVMSG #c :x');
+  peer.socket.say(
+    '@msgid=s1-4 :bob!b@h PRIVMSG #c :x',
+    '@msgid=s2-9 :bob!b@h PRIVMSG #d :x',
+    '@msgid=s1-5 :bob!b@h PRIVMSG #c :x',
+  );
   peer.socket.drop();
   assert.equal(phase(), 'waiting');
   peer.pass(1_000);
@@ -43,7 +50,12 @@ test('a lost connection comes back by itself and resumes where each stream was',
 test('positions come from live and replayed lines, never from history', () => {
   const { peer, memory } = begin();
   register(peer.socket, 'ann', 'T1');
-  peer.socket.say(':s BATCH +h chathistory #c', '@batch=h;msgid=s1-2 :b!b@h PRIVMSG #c :old', ':s BATCH -h', '@msgid=s1-8 :b!b@h JOIN #c');
+  peer.socket.say(
+    ':s BATCH +h chathistory #c',
+    '@batch=h;msgid=s1-2 :b!b@h PRIVMSG #c :old',
+    ':s BATCH -h',
+    '@msgid=s1-8 :b!b@h JOIN #c',
+  );
   assert.deepEqual(memory.seen, ['s1-8']);
 });
 
@@ -54,7 +66,12 @@ test('a replay that breaks off is resumed from what was seen of it', () => {
   peer.pass(1_000);
   peer.socket.accept();
   peer.socket.say(':s CAP * LS :batch chatroom.dev/resume', ':s CAP * ACK :batch chatroom.dev/resume');
-  peer.socket.say(':s RESUME SUCCESS ann', ':s RESUME TOKEN T2', ':s BATCH +r chatroom.dev/resume', '@batch=r;msgid=s1-6 :b!b@h PRIVMSG #c :x');
+  peer.socket.say(
+    ':s RESUME SUCCESS ann',
+    ':s RESUME TOKEN T2',
+    ':s BATCH +r chatroom.dev/resume',
+    '@batch=r;msgid=s1-6 :b!b@h PRIVMSG #c :x',
+  );
   peer.socket.drop();
   peer.pass(2_000);
   assert.ok(resume(peer.socket, 'ann', 'T3').includes('RESUME T2 s1-6'));
@@ -62,8 +79,14 @@ test('a replay that breaks off is resumed from what was seen of it', () => {
 
 test('waiting grows with failures, is spread by chance, is bounded, and starts anew after a good while', () => {
   assert.ok(backoffMs(0, () => 0) >= 200 && backoffMs(0, () => 1) <= 500);
-  assert.notEqual(backoffMs(3, () => 0), backoffMs(3, () => 1));
-  assert.equal(backoffMs(50, () => 1), 30_000);
+  assert.notEqual(
+    backoffMs(3, () => 0),
+    backoffMs(3, () => 1),
+  );
+  assert.equal(
+    backoffMs(50, () => 1),
+    30_000,
+  );
   const { peer, events } = begin();
   const waits = () => events.filter((event) => event.phase === 'waiting').map((event) => event.failures);
   for (let round = 0; round < 3; round += 1) {
@@ -78,7 +101,16 @@ test('waiting grows with failures, is spread by chance, is bounded, and starts a
 });
 
 test('close codes are followed: stop, later, again', () => {
-  assert.deepEqual([1000, 1006, 1012, 1013, 4000, 4099, 4500, 4599].map(closeAdvice), ['again', 'again', 'again', 'later', 'again', 'again', 'stop', 'stop']);
+  assert.deepEqual([1000, 1006, 1012, 1013, 4000, 4099, 4500, 4599].map(closeAdvice), [
+    'again',
+    'again',
+    'again',
+    'later',
+    'again',
+    'again',
+    'stop',
+    'stop',
+  ]);
   const { peer, phase, connection, memory } = begin();
   register(peer.socket, 'ann', 'T1');
   peer.socket.say(':s ERROR :Resumed by another connection');
@@ -149,7 +181,11 @@ test('a server that cannot resume now is tried again with the same token', () =>
   peer.socket.drop();
   peer.pass(1_000);
   peer.socket.accept();
-  peer.socket.say(':s CAP * LS :batch chatroom.dev/resume', ':s CAP * ACK :batch chatroom.dev/resume', ':s FAIL RESUME TRY_AGAIN :no quorum');
+  peer.socket.say(
+    ':s CAP * LS :batch chatroom.dev/resume',
+    ':s CAP * ACK :batch chatroom.dev/resume',
+    ':s FAIL RESUME TRY_AGAIN :no quorum',
+  );
   peer.socket.drop(1013);
   assert.equal(memory.record.token, 'T1');
   assert.ok(!types().includes('tokenRefused') && !events.slice(-3).some((event) => event.type === 'line'));
@@ -164,11 +200,18 @@ test('a refused token is forgotten and a new session begins under the same nick 
   peer.socket.drop();
   peer.pass(1_000);
   peer.socket.accept();
-  peer.socket.say(':s CAP * LS :batch chatroom.dev/resume', ':s CAP * ACK :batch chatroom.dev/resume', ':s FAIL RESUME INVALID_TOKEN :gone');
+  peer.socket.say(
+    ':s CAP * LS :batch chatroom.dev/resume',
+    ':s CAP * ACK :batch chatroom.dev/resume',
+    ':s FAIL RESUME INVALID_TOKEN :gone',
+  );
   assert.equal(memory.record.token, '');
   peer.socket.say(':s 433 * ann :in use', ':s 001 ann_ :hi', ':s 376 ann_ :end');
   assert.ok(peer.socket.heard().includes('NICK ann_'));
-  assert.deepEqual(types().filter((type) => type === 'tokenRefused' || type === 'registered'), ['registered', 'tokenRefused', 'registered']);
+  assert.deepEqual(
+    types().filter((type) => type === 'tokenRefused' || type === 'registered'),
+    ['registered', 'tokenRefused', 'registered'],
+  );
 });
 
 test('a refused nick ends the attempt until the person chooses another', () => {
@@ -189,7 +232,10 @@ test('a burst of lines is sent at the pace the server allows, in order', () => {
   assert.ok(atOnce.length > 5 && atOnce.length <= 20);
   peer.pass(10_000);
   const all = [...atOnce, ...peer.socket.heard()];
-  assert.deepEqual(all, Array.from({ length: 40 }, (_, index) => `PRIVMSG #c n${index}`));
+  assert.deepEqual(
+    all,
+    Array.from({ length: 40 }, (_, index) => `PRIVMSG #c n${index}`),
+  );
 });
 
 test('nothing is sent before the welcome or after the end', () => {

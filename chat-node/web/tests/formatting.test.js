@@ -2,7 +2,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { mentions, plainText, readFormatting } from '../formatting.js';
 
-const links = (text) => readFormatting(text).filter((piece) => piece.href).map((piece) => piece.text);
+const links = (text) =>
+  readFormatting(text)
+    .filter((piece) => piece.href)
+    .map((piece) => piece.text);
 
 test('only http and https become links', () => {
   assert.deepEqual(links('see https://a.example/x and http://b.example'), ['https://a.example/x', 'http://b.example']);
@@ -12,20 +15,30 @@ test('only http and https become links', () => {
 
 test('punctuation around a link stays outside it', () => {
   assert.deepEqual(links('(see https://a.example/b).'), ['https://a.example/b']);
-  assert.deepEqual(links('https://en.example/wiki/Raft_(algorithm), and'), ['https://en.example/wiki/Raft_(algorithm)']);
+  assert.deepEqual(links('https://en.example/wiki/Raft_(algorithm), and'), [
+    'https://en.example/wiki/Raft_(algorithm)',
+  ]);
   assert.deepEqual(links('<https://a.example> "https://b.example"'), ['https://a.example', 'https://b.example']);
 });
 
 test('no character of the text is lost or gained', () => {
   for (const text of ['a <b>bold</b> & https://x.example/?a=1&b=2!', '', 'plain', 'https://x.example']) {
-    assert.equal(readFormatting(text).map((piece) => piece.text).join(''), text);
+    assert.equal(
+      readFormatting(text)
+        .map((piece) => piece.text)
+        .join(''),
+      text,
+    );
   }
 });
 
 test('styles are switched on and off, colours and control characters go away', () => {
   assert.deepEqual(readFormatting('a\x02b\x1dc\x02d\x0fe'), [
-    { text: 'a', styles: [] }, { text: 'b', styles: ['bold'] }, { text: 'c', styles: ['bold', 'italic'] },
-    { text: 'd', styles: ['italic'] }, { text: 'e', styles: [] },
+    { text: 'a', styles: [] },
+    { text: 'b', styles: ['bold'] },
+    { text: 'c', styles: ['bold', 'italic'] },
+    { text: 'd', styles: ['italic'] },
+    { text: 'e', styles: [] },
   ]);
   assert.equal(plainText('\x0304,12red\x03 plain \x04ff00ffpink\x04 \x16x\x07\x00y'), 'red plain pink xy');
   assert.equal(plainText('\x03 12'), ' 12');

@@ -40,7 +40,13 @@ test('commands that the page itself carries out', () => {
   assert.deepEqual(read('/join rust,#go key'), { do: 'join', channels: ['#rust', '#go'], keys: ['key'] });
   assert.deepEqual(read('/part so long'), { do: 'part', target: '#c', reason: 'so long' });
   assert.deepEqual(read('/leave #d'), { do: 'part', target: '#d', reason: '' });
-  assert.deepEqual(read('/msg bob hi there'), { do: 'say', target: 'bob', kind: 'privmsg', text: 'hi there', open: true });
+  assert.deepEqual(read('/msg bob hi there'), {
+    do: 'say',
+    target: 'bob',
+    kind: 'privmsg',
+    text: 'hi there',
+    open: true,
+  });
   assert.deepEqual(read('/query bob'), { do: 'open', target: 'bob' });
   assert.equal(read('/list').do, 'list');
   assert.equal(read('/names').target, '#c');
@@ -79,13 +85,17 @@ test('refusals say what to do, and which may pass by themselves', () => {
   assert.equal(explain(':s FAIL JOIN SOMETHING_NEW #c :Because of that').text, 'JOIN: Because of that');
   assert.equal(explain(':s FAIL JOIN SOMETHING_NEW #c :Because of that').about, '#c');
   assert.equal(explain(':s 499 me #c :new in the future').text, 'new in the future');
-  for (const fine of [':s 366 me #c :End', ':s 422 me :no motd', ':b PRIVMSG #c :x', ':s NOTE X Y :z']) assert.equal(explain(fine), null, fine);
+  for (const fine of [':s 366 me #c :End', ':s 422 me :no motd', ':b PRIVMSG #c :x', ':s NOTE X Y :z'])
+    assert.equal(explain(fine), null, fine);
 });
 
 test('modes read as words', () => {
   assert.equal(explainMode({ add: true, mode: 'o', param: 'bob', member: true }), 'made bob an operator');
   assert.equal(explainMode({ add: false, mode: 'v', param: 'bob', member: true }), 'took voice from bob');
   assert.equal(explainMode({ add: true, mode: 'b', param: '*!*@x', member: false }), 'banned *!*@x');
-  assert.equal(explainMode({ add: true, mode: 'm', param: '', member: false }), 'set +m (moderated: only people with voice may talk)');
+  assert.equal(
+    explainMode({ add: true, mode: 'm', param: '', member: false }),
+    'set +m (moderated: only people with voice may talk)',
+  );
   assert.equal(explainMode({ add: false, mode: 'Z', param: '', member: false }), 'set -Z');
 });

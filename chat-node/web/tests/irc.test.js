@@ -1,12 +1,27 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
-  byteLength, defaultSupport, escapeTag, fold, formatLine, isChannel, memberRanks, parseLine, parseSource, readModes,
-  readSupport, splitText, statusTarget, textRoom, unescapeTag,
+  byteLength,
+  defaultSupport,
+  escapeTag,
+  fold,
+  formatLine,
+  isChannel,
+  memberRanks,
+  parseLine,
+  parseSource,
+  readModes,
+  readSupport,
+  splitText,
+  statusTarget,
+  textRoom,
+  unescapeTag,
 } from '../irc.js';
 
 test('a line is taken apart into tags, source, command and parameters', () => {
-  const line = parseLine('@time=2024-05-01T10:00:00.000Z;msgid=s1-7;+x :bob!b@host PRIVMSG #rust :hello there: you\r\n');
+  const line = parseLine(
+    '@time=2024-05-01T10:00:00.000Z;msgid=s1-7;+x :bob!b@host PRIVMSG #rust :hello there: you\r\n',
+  );
   assert.deepEqual({ ...line.tags }, { time: '2024-05-01T10:00:00.000Z', msgid: 's1-7', '+x': '' });
   assert.equal(line.source, 'bob!b@host');
   assert.equal(line.command, 'PRIVMSG');
@@ -19,7 +34,8 @@ test('lines at the edges of the grammar', () => {
   assert.deepEqual(parseLine(':s  353  me =  #c  :').params, ['me', '=', '#c', '']);
   assert.deepEqual(parseLine('MODE #c +k a:b').params, ['#c', '+k', 'a:b']);
   assert.deepEqual(parseLine('TOPIC #c ::)').params, ['#c', ':)']);
-  for (const empty of ['', '\r\n', '@a=b', '@a=b ', ':source', ':source ']) assert.equal(parseLine(empty), null, JSON.stringify(empty));
+  for (const empty of ['', '\r\n', '@a=b', '@a=b ', ':source', ':source '])
+    assert.equal(parseLine(empty), null, JSON.stringify(empty));
 });
 
 test('a tag may have any name, also that of a property of every object', () => {
@@ -92,14 +108,24 @@ test('005 is read, also its escapes and its withdrawals', () => {
   assert.equal(support.NETWORK, 'My Net');
   assert.equal(support.EXCEPTS, '');
   assert.equal(support.STATUSMSG, undefined);
-  assert.deepEqual(memberRanks(support).map((rank) => rank.sign), ['~', '&', '@', '%', '+']);
+  assert.deepEqual(
+    memberRanks(support).map((rank) => rank.sign),
+    ['~', '&', '@', '%', '+'],
+  );
 });
 
 test('mode letters get the parameters that belong to them', () => {
   const changes = readModes(['+ov-l+kb', 'ann', 'bob', 'key', '*!*@bad'], defaultSupport());
-  assert.deepEqual(changes.map(({ add, mode, param, member }) => [add, mode, param, member]), [
-    [true, 'o', 'ann', true], [true, 'v', 'bob', true], [false, 'l', '', false], [true, 'k', 'key', false], [true, 'b', '*!*@bad', false],
-  ]);
+  assert.deepEqual(
+    changes.map(({ add, mode, param, member }) => [add, mode, param, member]),
+    [
+      [true, 'o', 'ann', true],
+      [true, 'v', 'bob', true],
+      [false, 'l', '', false],
+      [true, 'k', 'key', false],
+      [true, 'b', '*!*@bad', false],
+    ],
+  );
 });
 
 test('long text is split at spaces, by bytes, and never inside a character', () => {

@@ -80,7 +80,8 @@ export class Peer {
   }
 }
 
-const CAPS = 'message-tags server-time batch echo-message labeled-response draft/chathistory chatroom.dev/id chatroom.dev/resume';
+const CAPS =
+  'message-tags server-time batch echo-message labeled-response draft/chathistory chatroom.dev/id chatroom.dev/resume';
 
 /** Plays the server's part of a registration, up to the token. */
 export function register(socket, nick, token) {

@@ -18,7 +18,8 @@ function talk(handshake, ...lines) {
   return { said, events };
 }
 
-const OFFER = ':s CAP * LS :message-tags batch echo-message draft/chathistory=x chatroom.dev/id chatroom.dev/resume sasl=PLAIN';
+const OFFER =
+  ':s CAP * LS :message-tags batch echo-message draft/chathistory=x chatroom.dev/id chatroom.dev/resume sasl=PLAIN';
 const GRANT = ':s CAP * ACK :message-tags batch echo-message draft/chathistory chatroom.dev/id chatroom.dev/resume';
 
 test('a new session registers, with the password first and only known capabilities', () => {
@@ -32,7 +33,9 @@ test('a new session registers, with the password first and only known capabiliti
   assert.deepEqual(after.said, ['PASS :secret word', 'NICK Ann-1', 'USER ann1 0 * Ann-1', 'CAP END']);
   assert.equal(handshake.caps.has('chatroom.dev/id'), true);
   assert.equal(handshake.caps.has('sasl'), false);
-  assert.deepEqual(talk(handshake, ':s 001 Ann-1 :hi', ':s 422 Ann-1 :no motd').events, [{ type: 'registered', nick: 'Ann-1' }]);
+  assert.deepEqual(talk(handshake, ':s 001 Ann-1 :hi', ':s 422 Ann-1 :no motd').events, [
+    { type: 'registered', nick: 'Ann-1' },
+  ]);
   assert.equal(handshake.done, true);
 });
 
@@ -57,14 +60,27 @@ test('a resume that saw nothing says so, one that saw much takes several lines',
   const lines = said.filter((line) => line.startsWith('RESUME'));
   assert.ok(lines.length > 1 && lines.every((line) => line.length < 500));
   assert.ok(lines.slice(1).every((line) => line.startsWith('RESUME + ')));
-  assert.deepEqual(lines.flatMap((line) => line.split(' ')[2].split(',')), seen);
+  assert.deepEqual(
+    lines.flatMap((line) => line.split(' ')[2].split(',')),
+    seen,
+  );
 });
 
 test('a refused token leads to a new registration on the same connection', () => {
   const handshake = new Handshake({ nick: 'ann', alternate: true }, { token: 'T', seen: [] });
-  const { said, events } = talk(handshake, OFFER, GRANT, ':s FAIL RESUME INVALID_TOKEN :gone', ':s 433 * ann :in use', ':s 376 ann_ :end');
+  const { said, events } = talk(
+    handshake,
+    OFFER,
+    GRANT,
+    ':s FAIL RESUME INVALID_TOKEN :gone',
+    ':s 433 * ann :in use',
+    ':s 376 ann_ :end',
+  );
   assert.deepEqual(said.slice(3), ['NICK ann', 'USER ann 0 * ann', 'NICK ann_']);
-  assert.deepEqual(events.map((event) => event.type), ['resuming', 'tokenRefused', 'registered']);
+  assert.deepEqual(
+    events.map((event) => event.type),
+    ['resuming', 'tokenRefused', 'registered'],
+  );
 });
 
 test('a server without resume loses the session openly', () => {
@@ -83,7 +99,12 @@ test('a taken nick is for the person to change, unless a like one may be tried',
 });
 
 test('try again and refusals are told apart', () => {
-  const busy = talk(new Handshake({ nick: 'ann' }, { token: 'T', seen: [] }), OFFER, GRANT, ':s FAIL RESUME TRY_AGAIN :no quorum');
+  const busy = talk(
+    new Handshake({ nick: 'ann' }, { token: 'T', seen: [] }),
+    OFFER,
+    GRANT,
+    ':s FAIL RESUME TRY_AGAIN :no quorum',
+  );
   assert.deepEqual(busy.events.at(-1), { type: 'tryLater', text: 'no quorum' });
   const refused = talk(new Handshake({ nick: 'ann' }, null), ':s CAP * LS :', ':s 464 * :Password incorrect');
   assert.deepEqual(refused.events, [{ type: 'refused', code: '464', text: 'Password incorrect' }]);
@@ -121,7 +142,10 @@ test('a message keeps its id until it is settled, and no id is used twice', () =
   const second = outbox.add({ target: '#c', kind: 'action', text: 'two', time: 2 });
   outbox.markTried(first.id);
   outbox.postpone(first.id, 'later');
-  assert.deepEqual(outbox.unsent().map((entry) => entry.id), [first.id, second.id]);
+  assert.deepEqual(
+    outbox.unsent().map((entry) => entry.id),
+    [first.id, second.id],
+  );
   assert.equal(outbox.acknowledge(first.id).text, 'one');
   assert.equal(outbox.acknowledge(first.id), undefined);
   const restored = new Outbox({ nextId: outbox.nextId, outbox: JSON.parse(JSON.stringify(outbox.all())) });
@@ -134,8 +158,14 @@ test('after a lost session only what was never sent goes out by itself', () => {
   const sent = outbox.add({ target: '#c', kind: 'privmsg', text: 'one', time: 1 });
   const kept = outbox.add({ target: '#c', kind: 'privmsg', text: 'two', time: 2 });
   outbox.markTried(sent.id);
-  assert.deepEqual(outbox.startNewSession().map((entry) => [entry.id, entry.state]), [[sent.id, 'unsure']]);
-  assert.deepEqual(outbox.unsent().map((entry) => entry.id), [kept.id]);
+  assert.deepEqual(
+    outbox.startNewSession().map((entry) => [entry.id, entry.state]),
+    [[sent.id, 'unsure']],
+  );
+  assert.deepEqual(
+    outbox.unsent().map((entry) => entry.id),
+    [kept.id],
+  );
 });
 
 test('retries wait longer each time, up to a bound, and start anew after a success', () => {
@@ -149,8 +179,16 @@ test('retries wait longer each time, up to a bound, and start anew after a succe
 test('a message carries what the server negotiated, and its answer is recognized', () => {
   const entry = { id: 12, target: '#c', kind: 'action', text: 'waves' };
   const all = messageLine(entry, new Set(['chatroom.dev/id', 'labeled-response']));
-  assert.deepEqual(all, { tags: { 'chatroom.dev/id': '12', label: 'm12' }, command: 'PRIVMSG', params: ['#c', '\x01ACTION waves\x01'] });
-  assert.deepEqual(messageLine({ ...entry, kind: 'notice' }, new Set()), { tags: {}, command: 'NOTICE', params: ['#c', 'waves'] });
+  assert.deepEqual(all, {
+    tags: { 'chatroom.dev/id': '12', label: 'm12' },
+    command: 'PRIVMSG',
+    params: ['#c', '\x01ACTION waves\x01'],
+  });
+  assert.deepEqual(messageLine({ ...entry, kind: 'notice' }, new Set()), {
+    tags: {},
+    command: 'NOTICE',
+    params: ['#c', 'waves'],
+  });
   assert.equal(answeredId(parseLine('@chatroom.dev/id=12 PRIVMSG #c :x'), ''), 12);
   assert.equal(answeredId(parseLine('PRIVMSG #c :x'), 'm12'), 12);
   assert.equal(answeredId(parseLine('PRIVMSG #c :x'), 'r12'), 0);
@@ -173,7 +211,12 @@ test('memory keeps one position per stream, survives a reload and bad storage', 
   stored.set('chatroom.session', '{broken');
   assert.equal(new Memory(storage).resumable, false);
   assert.equal(new Memory(null).resumable, false);
-  const refusing = new Memory({ getItem: () => null, setItem: () => { throw new Error('full'); } });
+  const refusing = new Memory({
+    getItem: () => null,
+    setItem: () => {
+      throw new Error('full');
+    },
+  });
   refusing.update({ token: 'T' });
   assert.equal(refusing.resumable, true);
 });

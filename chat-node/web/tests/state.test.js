@@ -1,26 +1,35 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseLine } from '../irc.js';
-import { sign, sortMembers } from '../lines.js';
+import { sign, sortMembers } from '../members.js';
 import { conversationOrder, initialState, reduce } from '../state.js';
 
 const NOW = Date.parse('2024-05-01T10:00:00Z');
 
 /** The state after `lines`, as the person `me`. */
 function after(lines, from = { ...initialState(), nick: 'me' }) {
-  return lines.reduce((state, line) => (
-    typeof line === 'string' ? reduce(state, { type: 'line', message: parseLine(line), now: NOW, ownId: 0, origin: '' }) : reduce(state, line)
-  ), from);
+  return lines.reduce(
+    (state, line) =>
+      typeof line === 'string'
+        ? reduce(state, { type: 'line', message: parseLine(line), now: NOW, ownId: 0, origin: '' })
+        : reduce(state, line),
+    from,
+  );
 }
 
 const JOINED = [
-  ':me!m@h JOIN #c', ':s 332 me #c :the topic', ':s 333 me #c ann!a@h 1700000000',
-  ':s 353 me = #c :@ann +bob me', ':s 353 me = #c :@carl', ':s 366 me #c :End',
+  ':me!m@h JOIN #c',
+  ':s 332 me #c :the topic',
+  ':s 333 me #c ann!a@h 1700000000',
+  ':s 353 me = #c :@ann +bob me',
+  ':s 353 me = #c :@carl',
+  ':s 366 me #c :End',
   { type: 'selected', key: '#c' },
 ];
 const channel = (state, key = '#c') => state.buffers.get(key);
 const texts = (state, key = '#c') => channel(state, key).items.map((item) => item.text ?? item.kind);
-const names = (state, key = '#c') => sortMembers(channel(state, key).members, state.support).map((member) => sign(member, state.support) + member.nick);
+const names = (state, key = '#c') =>
+  sortMembers(channel(state, key).members, state.support).map((member) => sign(member, state.support) + member.nick);
 
 test('joining shows the topic and who is there, by rank', () => {
   const state = after([':s 005 me PREFIX=(qov)~@+ :are supported', ...JOINED, ':ann!a@h MODE #c +q carl']);
@@ -32,8 +41,13 @@ test('joining shows the topic and who is there, by rank', () => {
 
 test('people come, go, are renamed, raised, away and removed', () => {
   const state = after([
-    ...JOINED, ':dan!d@h JOIN #c', ':bob!b@h NICK robert', ':ann!a@h MODE #c +o-v robert robert', ':carl!c@h QUIT :bye',
-    ':dan!d@h AWAY :lunch', ':ann!a@h KICK #c robert :why not',
+    ...JOINED,
+    ':dan!d@h JOIN #c',
+    ':bob!b@h NICK robert',
+    ':ann!a@h MODE #c +o-v robert robert',
+    ':carl!c@h QUIT :bye',
+    ':dan!d@h AWAY :lunch',
+    ':ann!a@h KICK #c robert :why not',
   ]);
   assert.deepEqual(names(state), ['@ann', 'dan', 'me']);
   assert.equal(channel(state).members.get('dan').away, true);
@@ -71,7 +85,13 @@ test('an own message waits, is acknowledged by its echo, and stays one message',
   const echo = parseLine('@msgid=s-2;chatroom.dev/id=5 :me!m@h PRIVMSG #c :hi');
   const done = reduce(between, { type: 'line', message: echo, now: NOW, ownId: 5, origin: '' });
   const spoken = channel(done).items.filter((item) => item.from);
-  assert.deepEqual(spoken.map((item) => [item.text, item.state, item.msgid]), [['first', undefined, 's-1'], ['hi', 'acknowledged', 's-2']]);
+  assert.deepEqual(
+    spoken.map((item) => [item.text, item.state, item.msgid]),
+    [
+      ['first', undefined, 's-1'],
+      ['hi', 'acknowledged', 's-2'],
+    ],
+  );
   const again = reduce(done, { type: 'line', message: echo, now: NOW, ownId: 5, origin: '' });
   assert.equal(channel(again).items.length, channel(done).items.length);
 });
@@ -86,7 +106,12 @@ test('an answered duplicate settles the waiting copy and adds none', () => {
 });
 
 test('unread and mentions are counted for what is not on the screen, and end when it is', () => {
-  const away = after([...JOINED, { type: 'selected', key: '*' }, '@msgid=s-1 :bob!b@h PRIVMSG #c :hello', '@msgid=s-2 :bob!b@h PRIVMSG #c :me: look']);
+  const away = after([
+    ...JOINED,
+    { type: 'selected', key: '*' },
+    '@msgid=s-1 :bob!b@h PRIVMSG #c :hello',
+    '@msgid=s-2 :bob!b@h PRIVMSG #c :me: look',
+  ]);
   assert.deepEqual([channel(away).unread, channel(away).mentions], [2, 1]);
   const back = after([{ type: 'selected', key: '#c' }], away);
   assert.deepEqual([channel(back).unread, channel(back).mentions], [0, 0]);
@@ -97,8 +122,15 @@ test('unread and mentions are counted for what is not on the screen, and end whe
 });
 
 test('history is neither unread nor a mention, and makes no member', () => {
-  const messages = [parseLine('@msgid=s-1;time=2024-05-01T09:00:00.000Z :old!o@h PRIVMSG #c :me: look'), parseLine(':x!x@h JOIN #c')];
-  const state = after([...JOINED, { type: 'selected', key: '*' }, { type: 'history', key: '#c', messages, mode: 'latest', now: NOW }]);
+  const messages = [
+    parseLine('@msgid=s-1;time=2024-05-01T09:00:00.000Z :old!o@h PRIVMSG #c :me: look'),
+    parseLine(':x!x@h JOIN #c'),
+  ];
+  const state = after([
+    ...JOINED,
+    { type: 'selected', key: '*' },
+    { type: 'history', key: '#c', messages, mode: 'latest', now: NOW },
+  ]);
   assert.equal(channel(state).unread, 0);
   assert.equal(channel(state).members.has('old'), false);
   assert.equal(channel(state).items[0].time, Date.parse('2024-05-01T09:00:00.000Z'));
@@ -108,7 +140,11 @@ test('history is neither unread nor a mention, and makes no member', () => {
 });
 
 test('direct messages open a conversation, notices and servers do not', () => {
-  const state = after(['@msgid=s-1 :Bob!b@h PRIVMSG me :psst', ':carl!c@h NOTICE me :beep', ':irc.example NOTICE me :hello']);
+  const state = after([
+    '@msgid=s-1 :Bob!b@h PRIVMSG me :psst',
+    ':carl!c@h NOTICE me :beep',
+    ':irc.example NOTICE me :hello',
+  ]);
   assert.deepEqual(conversationOrder(state), ['*', 'bob']);
   assert.equal(channel(state, 'bob').mentions, 1);
   assert.deepEqual(texts(state, '*'), ['beep', 'hello']);
@@ -129,12 +165,28 @@ test('actions are actions, other CTCP is not shown as text', () => {
 });
 
 test('a gap is marked where it is', () => {
-  const state = after([...JOINED, '@msgid=s-1 :bob!b@h PRIVMSG #c :before', { type: 'gap', target: '#c', oldest: 's-9', now: NOW }, '@msgid=s-9 :bob!b@h PRIVMSG #c :after']);
-  assert.deepEqual(channel(state).items.slice(-3).map((item) => item.kind), ['message', 'gap', 'message']);
+  const state = after([
+    ...JOINED,
+    '@msgid=s-1 :bob!b@h PRIVMSG #c :before',
+    { type: 'gap', target: '#c', oldest: 's-9', now: NOW },
+    '@msgid=s-9 :bob!b@h PRIVMSG #c :after',
+  ]);
+  assert.deepEqual(
+    channel(state)
+      .items.slice(-3)
+      .map((item) => item.kind),
+    ['message', 'gap', 'message'],
+  );
 });
 
 test('errors are words with what to do, in the conversation they are about', () => {
-  const state = after([...JOINED, { type: 'selected', key: '*' }, ':s 482 me #c :Not op', ':s 433 me other :in use', ':s FAIL CHATHISTORY X #c :odd']);
+  const state = after([
+    ...JOINED,
+    { type: 'selected', key: '*' },
+    ':s 482 me #c :Not op',
+    ':s 433 me other :in use',
+    ':s FAIL CHATHISTORY X #c :odd',
+  ]);
   assert.ok(texts(state).some((text) => text.includes('Only operators of #c')));
   assert.ok(texts(state, '*').some((text) => text.includes('other is taken')));
   const unknown = after([...JOINED, ':s 999 me :strange thing', ':s 471 me #c :full']);
@@ -142,7 +194,13 @@ test('errors are words with what to do, in the conversation they are about', () 
 });
 
 test('WHOIS becomes one card', () => {
-  const state = after([...JOINED, ':s 311 me bob b h * :Bob', ':s 319 me bob :@#c #d', ':s 301 me bob :lunch', ':s 318 me bob :End']);
+  const state = after([
+    ...JOINED,
+    ':s 311 me bob b h * :Bob',
+    ':s 319 me bob :@#c #d',
+    ':s 301 me bob :lunch',
+    ':s 318 me bob :End',
+  ]);
   const card = channel(state).items.at(-1);
   assert.equal(card.text, 'About bob');
   assert.deepEqual(card.lines, ['Bob (b@h)', 'In @#c #d', 'Away: lunch']);
@@ -156,7 +214,12 @@ test('a lost session keeps the channels open, to be joined again', () => {
 });
 
 test('closing the open conversation shows its neighbour', () => {
-  const state = after([':me!m@h JOIN #a', ':me!m@h JOIN #b', { type: 'selected', key: '#b' }, { type: 'closed', key: '#b' }]);
+  const state = after([
+    ':me!m@h JOIN #a',
+    ':me!m@h JOIN #b',
+    { type: 'selected', key: '#b' },
+    { type: 'closed', key: '#b' },
+  ]);
   assert.equal(state.active, '#a');
   assert.deepEqual(conversationOrder(state), ['*', '#a']);
   assert.equal(after([{ type: 'closed', key: '*' }], state), state);
@@ -170,6 +233,10 @@ test('what does not concern a conversation leaves it untouched', () => {
 });
 
 test('names of object properties are just names', () => {
-  const state = after([':me!m@h JOIN #constructor', ':__proto__!x@h PRIVMSG me :hi', ':constructor!x@h PRIVMSG me :hi']);
+  const state = after([
+    ':me!m@h JOIN #constructor',
+    ':__proto__!x@h PRIVMSG me :hi',
+    ':constructor!x@h PRIVMSG me :hi',
+  ]);
   assert.deepEqual(conversationOrder(state), ['*', '#constructor', '__proto__', 'constructor']);
 });

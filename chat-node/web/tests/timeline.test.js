@@ -3,7 +3,15 @@ import { test } from 'node:test';
 import { append, mergeHistory, presenceText, rows, trim } from '../timeline.js';
 
 const MINUTE = 60_000;
-const said = (msgid, time, more = {}) => ({ key: msgid, msgid, kind: 'message', from: 'bob', text: msgid, time, ...more });
+const said = (msgid, time, more = {}) => ({
+  key: msgid,
+  msgid,
+  kind: 'message',
+  from: 'bob',
+  text: msgid,
+  time,
+  ...more,
+});
 const keys = (items) => items.map((item) => item.key);
 const dayOf = (time) => String(Math.floor(time / 86_400_000));
 
@@ -35,7 +43,10 @@ test('streams without a common order are merged by time', () => {
 test('the latest history leaves a mark where it does not reach what is already here', () => {
   const here = [said('s-1', 10), said('s-2', 20)];
   const apart = mergeHistory(here, [said('s-50', 500), said('s-51', 510)], { latest: true });
-  assert.deepEqual(apart.map((item) => item.kind), ['message', 'message', 'gap', 'message', 'message']);
+  assert.deepEqual(
+    apart.map((item) => item.kind),
+    ['message', 'message', 'gap', 'message', 'message'],
+  );
   const joined = mergeHistory(here, [said('s-2', 20), said('s-3', 30)], { latest: true });
   assert.deepEqual(keys(joined), ['s-1', 's-2', 's-3']);
   const older = mergeHistory(here, [said('s-0', 5)]);
@@ -53,7 +64,13 @@ test('a gap is filled until it reaches what is before it, or there is nothing to
   const gap = here[1].key;
   const nearer = mergeHistory(here, [said('s-30', 300), said('s-40', 400)], { gap });
   assert.deepEqual(keys(nearer), ['s-1', gap, 's-30', 's-40', 's-50']);
-  assert.deepEqual(keys(mergeHistory(nearer, [said('s-1', 10), said('s-2', 20)], { gap })), ['s-1', 's-2', 's-30', 's-40', 's-50']);
+  assert.deepEqual(keys(mergeHistory(nearer, [said('s-1', 10), said('s-2', 20)], { gap })), [
+    's-1',
+    's-2',
+    's-30',
+    's-40',
+    's-50',
+  ]);
   const lost = mergeHistory(nearer, [], { gap });
   assert.deepEqual([keys(lost), lost[1].final], [keys(nearer), true]);
 });
@@ -70,27 +87,58 @@ test('a long channel drops its oldest lines', () => {
 });
 
 test('messages of one person in a row share a head, until time passes or something comes between', () => {
-  const list = rows([
-    said('s-1', 0), said('s-2', MINUTE), said('s-3', 10 * MINUTE), said('s-4', 10 * MINUTE, { from: 'ann' }),
-    { key: 'j', kind: 'join', who: 'x', time: 10 * MINUTE }, said('s-5', 10 * MINUTE, { from: 'ann' }),
-  ], { dayOf });
-  assert.deepEqual(list.map((row) => [row.kind, row.head]), [
-    ['day', undefined], ['message', true], ['message', false], ['message', true], ['message', true], ['presence', undefined], ['message', true],
-  ]);
+  const list = rows(
+    [
+      said('s-1', 0),
+      said('s-2', MINUTE),
+      said('s-3', 10 * MINUTE),
+      said('s-4', 10 * MINUTE, { from: 'ann' }),
+      { key: 'j', kind: 'join', who: 'x', time: 10 * MINUTE },
+      said('s-5', 10 * MINUTE, { from: 'ann' }),
+    ],
+    { dayOf },
+  );
+  assert.deepEqual(
+    list.map((row) => [row.kind, row.head]),
+    [
+      ['day', undefined],
+      ['message', true],
+      ['message', false],
+      ['message', true],
+      ['message', true],
+      ['presence', undefined],
+      ['message', true],
+    ],
+  );
 });
 
 test('days and the place where reading stopped become rows', () => {
   const list = rows([said('s-1', 0), said('s-2', 86_400_000), said('s-3', 86_400_001)], { marker: 's-2', dayOf });
-  assert.deepEqual(list.map((row) => row.kind), ['day', 'message', 'day', 'message', 'marker', 'message']);
+  assert.deepEqual(
+    list.map((row) => row.kind),
+    ['day', 'message', 'day', 'message', 'marker', 'message'],
+  );
   const caughtUp = rows([said('s-1', 0)], { marker: 's-1', dayOf });
-  assert.deepEqual(caughtUp.map((row) => row.kind), ['day', 'message']);
+  assert.deepEqual(
+    caughtUp.map((row) => row.kind),
+    ['day', 'message'],
+  );
 });
 
 test('the mark survives when reading stopped in the middle of comings and goings', () => {
-  const list = rows([
-    said('s-1', 0), { key: 'a', kind: 'join', who: 'x', time: 0 }, { key: 'b', kind: 'join', who: 'y', time: 0 }, said('s-2', 1),
-  ], { marker: 'a', dayOf });
-  assert.deepEqual(list.map((row) => row.kind), ['day', 'message', 'presence', 'presence', 'marker', 'message']);
+  const list = rows(
+    [
+      said('s-1', 0),
+      { key: 'a', kind: 'join', who: 'x', time: 0 },
+      { key: 'b', kind: 'join', who: 'y', time: 0 },
+      said('s-2', 1),
+    ],
+    { marker: 'a', dayOf },
+  );
+  assert.deepEqual(
+    list.map((row) => row.kind),
+    ['day', 'message', 'presence', 'presence', 'marker', 'message'],
+  );
 });
 
 test('a row is stamped anew exactly when it looks different', () => {
@@ -103,10 +151,16 @@ test('a row is stamped anew exactly when it looks different', () => {
 
 test('comings and goings read as a sentence', () => {
   const go = (kind, who, more) => ({ kind, who, ...more });
-  assert.equal(presenceText([go('join', 'ann'), go('join', 'bob'), go('part', 'carl')]).text, 'ann and bob joined · carl left');
+  assert.equal(
+    presenceText([go('join', 'ann'), go('join', 'bob'), go('part', 'carl')]).text,
+    'ann and bob joined · carl left',
+  );
   assert.equal(presenceText([go('join', 'ann'), go('quit', 'ann')]).text, 'ann came and went');
   assert.equal(presenceText([go('quit', 'ann'), go('join', 'ann')]).text, 'ann left and came back');
-  assert.equal(presenceText([go('join', 'ann'), go('nick', 'ann', { now: 'anna' }), go('quit', 'anna')]).text, 'anna came and went · ann is now anna');
+  assert.equal(
+    presenceText([go('join', 'ann'), go('nick', 'ann', { now: 'anna' }), go('quit', 'anna')]).text,
+    'anna came and went · ann is now anna',
+  );
   assert.equal(presenceText([go('quit', 'ann', { reason: 'lunch' })]).text, 'ann left (lunch)');
   const crowd = presenceText(Array.from({ length: 9 }, (_, index) => go('join', `n${index}`)));
   assert.equal(crowd.text, 'n0, n1, n2 and 6 others joined');

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kube::{Client, Config};
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
+use tokio::time::timeout;
 
 use crate::{backoff::Backoff, health::Health};
 
@@ -13,6 +14,8 @@ const LEASE_SECONDS: u64 = 15;
 const GRACE_SECONDS: u64 = 5;
 /// Requests about the Lease end before the Lease does.
 const REQUEST_WITHIN: Duration = Duration::from_secs(3);
+/// How often one who stands by looks whether the Lease was released.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 const RETRY: Backoff = Backoff { first: Duration::from_secs(1), last: Duration::from_secs(10) };
 
 /// What takes part in the election.
@@ -48,21 +51,23 @@ impl Candidate {
         let mut failures = 0;
         loop {
             match self.try_campaign(health).await {
-                Ok(term) => return term,
+                Ok(Some(term)) => return term,
+                Ok(None) => failures = 0,
                 Err(error) => {
                     let why = format!("Lease {} cannot be read or written: {error}", self.lease());
                     tracing::warn!(why, "waiting");
                     health.not_ready(why);
+                    tokio::time::sleep(RETRY.delay(failures)).await;
+                    failures = failures.saturating_add(1);
                 }
             }
-            tokio::time::sleep(RETRY.delay(failures)).await;
-            failures = failures.saturating_add(1);
         }
     }
 
-    async fn try_campaign(&self, health: &Health) -> kube_lease_manager::Result<Term> {
-        // Made anew each time: one that has led does not tell again that it leads.
-        // Its field manager is random, which is what makes two candidates that lock at once conflict.
+    async fn try_campaign(&self, health: &Health) -> kube_lease_manager::Result<Option<Term>> {
+        // Made anew each time, for three reasons: a manager that has led does not tell again that it leads; one that
+        // waits does not look at the Lease before it runs out, though its holder may have released it; and its field
+        // manager is random, which is what makes two candidates that lock at once conflict.
         let manager = LeaseManagerBuilder::new(self.client.clone(), &self.lease)
             .with_namespace(&self.namespace)
             .with_identity(&self.identity)
@@ -71,8 +76,11 @@ impl Candidate {
             .build()
             .await?;
         health.ready();
-        while !manager.changed().await? {}
-        Ok(Term(manager))
+        // A lock that is cut short is found, by our identity, at the next look.
+        match timeout(LOOK_AGAIN, manager.changed()).await {
+            Ok(leads) => Ok(leads?.then_some(Term(manager))),
+            Err(_) => Ok(None),
+        }
     }
 
     pub fn lease(&self) -> String {

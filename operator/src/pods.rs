@@ -26,6 +26,12 @@ pub fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready").is_some_and(|condition| condition.status == "True")
 }
 
+/// Whether the kubelet, when it last spoke, waited for a container. A pod whose Kubernetes node is gone is neither
+/// starting nor ready.
+pub fn is_starting(pod: &Pod) -> bool {
+    !is_ready(pod) && condition(pod, "ContainersReady").is_none_or(|condition| condition.status != "True")
+}
+
 /// When a pod that is being stopped counts as lost with its Kubernetes node: it is past the end of its grace.
 pub fn lost_at(pod: &Pod) -> Option<Timestamp> {
     pod.metadata.deletion_timestamp.as_ref().map(|end| end.0 + AFTER_GRACE)

@@ -102,7 +102,7 @@ fn not_serving(
                 return node(conditions::NODE_DRAINING, &name, "moves its clients away", status);
             }
         },
-        _ if !pods::is_ready(pod) => {}
+        _ if pods::is_starting(pod) => {}
         Some(NodeView::Silent(why)) => {
             let host = host(pod);
             return waiting(

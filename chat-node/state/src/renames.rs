@@ -20,7 +20,8 @@ impl Renames {
     pub fn since(directory: &Directory, position: Position) -> Self {
         let mut renames = Self::default();
         for event in directory.kept().after(position) {
-            if let EventKind::NickChanged { user, prefix, .. } | EventKind::Freed { user, prefix, .. } = &event.kind
+            if let EventKind::NickChanged { user, prefix, .. } | EventKind::Freed { user, prefix, .. } =
+                &event.kind
             {
                 renames.0.entry(*user).or_default().push((event.position, Arc::clone(prefix)));
             }

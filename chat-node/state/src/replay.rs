@@ -100,6 +100,22 @@ fn subject(kind: &EventKind) -> Option<UserId> {
     }
 }
 
+/// Who left a channel after a position.
+fn leavers(shard: &ChannelShard, channel: ChannelId, after: Position) -> impl Iterator<Item = UserId> + '_ {
+    shard
+        .kept()
+        .after(after)
+        .flat_map(|event| membership_changes(event))
+        .filter(move |(_, left, is_in)| *left == channel && !is_in)
+        .map(|(user, ..)| user)
+}
+
+/// Whether a change of the name of somebody who left, or its QUIT, may be among what is not kept.
+fn is_leaver_gone(directory: &Directory, user: UserId, shown: Position) -> bool {
+    let known = directory.user(user).or_else(|| directory.closing_user(user).map(|closing| &closing.user));
+    known.is_none_or(|user| user.lost > shown)
+}
+
 /// A user's place in a channel while the replay goes on.
 #[derive(Clone, Copy)]
 struct Standing(Member);
@@ -193,15 +209,15 @@ impl<'a> View<'a> {
         let oldest_name = directory.kept().oldest();
         for (id, Standing(own)) in self.standing.iter().filter(|(id, _)| id.shard == shard.shard()) {
             let events_gone = shard.dropped_in(*id).is_some_and(|gone| gone > after && gone >= own.joined);
+            let shown = directory_seen.max(own.joined_dir_at);
             let is_name_gone = |(other, member): (&UserId, &Member)| {
-                let shown = directory_seen.max(own.joined_dir_at).max(member.joined_dir_at);
-                directory
-                    .user(*other)
-                    .is_some_and(|other| other.changed > shown && other.changed < oldest_name)
+                directory.user(*other).is_some_and(|other| other.lost > shown.max(member.joined_dir_at))
             };
-            let names_gone = directory_seen.0 + 1 < oldest_name.0
-                && shard.channel(*id).is_some_and(|channel| channel.members.iter().any(is_name_gone));
-            if events_gone || names_gone {
+            let names_gone = || {
+                shard.channel(*id).is_some_and(|channel| channel.members.iter().any(is_name_gone))
+                    || leavers(shard, *id, after).any(|user| is_leaver_gone(directory, user, shown))
+            };
+            if events_gone || (directory_seen.0 + 1 < oldest_name.0 && names_gone()) {
                 gaps.insert(Gap::Channel { channel: *id, oldest });
             }
         }

@@ -6,7 +6,7 @@ use crate::{
     command::{Command, CommonCommand, DirectoryCommand},
     directory::Directory,
     entry::{Entry, Proposal},
-    event::EventKind,
+    event::{Event, EventKind},
     ids::UserId,
     outcome::{Outcome, Refusal},
 };
@@ -34,7 +34,23 @@ impl Directory {
     /// Ends the entry that was begun.
     pub fn end(&mut self) {
         let (now, window) = (self.state.journal.time_ms, self.state.journal.settings.resume_window_ms);
-        while self.kept.pop_past(now, window).is_some() {}
+        while let Some(event) = self.kept.pop_past(now, window) {
+            self.note_lost(&event);
+        }
+    }
+
+    fn note_lost(&mut self, event: &Event) {
+        let (EventKind::NickChanged { user, .. }
+        | EventKind::AwayChanged { user, .. }
+        | EventKind::RealNameChanged { user, .. }) = &event.kind
+        else {
+            return;
+        };
+        if let Some(user) = self.state.users.get_mut(user) {
+            Arc::make_mut(user).lost = event.position;
+        } else if let Some(closing) = self.state.closing.get_mut(user) {
+            Arc::make_mut(closing).user.lost = event.position;
+        }
     }
 
     /// The next proposal of the entry that was begun.

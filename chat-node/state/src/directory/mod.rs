@@ -68,8 +68,8 @@ pub struct User {
     /// Every shard that may know the user.
     pub reach: BTreeSet<ShardId>,
     pub opened_at_ms: u64,
-    /// Where nick, away or real name last changed; 0 if never.
-    pub changed: Position,
+    /// The newest change of nick, away or real name that is not kept for resumes any more; 0 if there is none.
+    pub lost: Position,
 }
 
 impl User {

@@ -40,7 +40,7 @@ impl Directory {
             // Direct messages may reach it from the first moment.
             reach: BTreeSet::from([home_shard(user, open.shards)]),
             opened_at_ms,
-            changed: Position(0),
+            lost: Position(0),
         };
         opened.render_prefix();
         let token = open.token.map(|hash| Token { hash, secure: open.secure });

@@ -26,12 +26,10 @@ impl Directory {
         if self.user(user).is_some_and(|user| user.nick == nick) {
             return Err(Refusal::NoChange);
         }
-        let changed = self.state.journal.next_position();
         let found = self.user_mut(user)?;
         let prefix = Arc::clone(&found.prefix);
         let old = std::mem::replace(&mut found.nick, nick.to_owned());
         found.render_prefix();
-        found.changed = changed;
         self.nicks.remove(&folded(&old));
         self.nicks.insert(folded(nick), user);
         Ok((Some(user), EventKind::NickChanged { user, prefix, nick: nick.to_owned() }))
@@ -65,12 +63,10 @@ impl Directory {
 
     pub(super) fn away(&mut self, user: UserId, message: Option<&str>) -> Result<Happening, Refusal> {
         let limit = self.settings().limits.away_length;
-        let changed = self.state.journal.next_position();
         let found = self.user_mut(user)?;
         let message = message.map(|message| cut(message, limit).to_owned());
         // Said again when it is the same: the client waits for its 305 or 306.
         found.away.clone_from(&message);
-        found.changed = changed;
         let prefix = Arc::clone(&found.prefix);
         Ok((Some(user), EventKind::AwayChanged { user, prefix, message }))
     }
@@ -79,13 +75,11 @@ impl Directory {
         if !is_real_name(real_name) {
             return Err(Refusal::Malformed);
         }
-        let changed = self.state.journal.next_position();
         let found = self.user_mut(user)?;
         if found.real_name == real_name {
             return Err(Refusal::NoChange);
         }
         real_name.clone_into(&mut found.real_name);
-        found.changed = changed;
         let prefix = Arc::clone(&found.prefix);
         Ok((Some(user), EventKind::RealNameChanged { user, prefix, real_name: real_name.to_owned() }))
     }

@@ -289,6 +289,9 @@ impl Node {
             items.push_back(Item::Refused(ask.request, reason));
         }
         for (shard, entry) in committed.iter().flat_map(|batch| batch.iter()) {
+            for proposal in &entry.proposals {
+                env.note(format_args!("{shard}/{}: {:?}", entry.index, proposal.command));
+            }
             truth.take(*shard, entry)?;
             for hand in &mut self.hands {
                 hand.inbox.entry(*shard).or_default().push_back(Item::Entry(Arc::clone(entry)));

@@ -127,6 +127,10 @@ impl Client {
         truth: &Truth,
     ) -> Result<(), Violation> {
         if username == self.life().username {
+            // What RESUME SUCCESS said holds from some place of the batch on, even if the change itself is gone.
+            if self.phase == Phase::Resuming && nick == self.resumed_nick {
+                self.view.nick = nick.to_owned();
+            }
             ensure!(nick == self.view.nick, Identity, "own nick is {:?}", self.view.nick);
             return Ok(());
         }
@@ -296,6 +300,7 @@ impl Client {
                 channel.named.clear();
             }
         }
+        self.view.forget_strangers();
         Ok(())
     }
 
@@ -320,14 +325,6 @@ impl Client {
 
     /// Everything that was missed was told.
     fn resumed(&mut self, env: &mut Env) -> Result<(), Violation> {
-        let gaps = !self.life().gaps.is_empty();
-        ensure!(
-            gaps || self.view.nick == self.resumed_nick,
-            Identity,
-            "resumed as {}, known to itself as {}",
-            self.resumed_nick,
-            self.view.nick
-        );
         self.view.nick.clone_from(&self.resumed_nick);
         self.phase = Phase::Ready;
         self.send_again(env);

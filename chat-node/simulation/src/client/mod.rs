@@ -217,6 +217,10 @@ impl Client {
         if std::mem::take(&mut self.attached) {
             self.cut_at_ms = env.now_ms();
         }
+        if let (Some(life), false) = (self.lives.last_mut(), self.sends.is_empty()) {
+            // One of them may have been refused and the answer lost: then it comes after later ones.
+            life.reordered = true;
+        }
         let over = self.lives.last().is_some_and(|life| life.over);
         if self.token.is_none() || over {
             self.token = None;

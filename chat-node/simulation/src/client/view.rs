@@ -78,7 +78,7 @@ impl View {
     }
 
     /// Whoever shares no channel any more may have any nick by now.
-    fn forget_strangers(&mut self) {
+    pub(crate) fn forget_strangers(&mut self) {
         let shared: BTreeSet<String> = self.members().flatten().cloned().collect();
         self.names.retain(|_, nick| shared.contains(nick));
     }

@@ -7,7 +7,7 @@ import { readInput } from './commands.js';
 import { fold, isChannel, parseSource, splitText, textRoom } from './irc.js';
 import { Requests, historyLine, joinLists } from './requests.js';
 import { Outbox, answeredId, messageLine } from './outbox.js';
-import { initialState, reduce } from './state.js';
+import { gapKeys, initialState, reduce } from './state.js';
 import { MAX_LOADED_ITEMS } from './timeline.js';
 import { explainRefusal } from './words.js';
 
@@ -320,7 +320,7 @@ export class Chat {
         this.#turnedAway(event);
         return;
       case 'gap':
-        this.#gapped.add(event.target);
+        gapKeys(this.state, event.target).forEach((key) => this.#gapped.add(key));
         this.#dispatch({ type: 'gap', target: event.target, oldest: event.oldest, now: this.#outside.now() });
         return;
       case 'history':
@@ -349,12 +349,12 @@ export class Chat {
   /** The session goes on after everything missed was replayed. */
   #goOn() {
     for (const [key, buffer] of this.state.buffers) {
-      const gapped = this.#gapped.has('*') || [...this.#gapped].some((name) => keyOf(name) === key);
-      if (this.#bare && buffer.kind === 'channel' && buffer.joined) {
+      // What a gap of direct messages hides may also be the own leaving of a channel.
+      if ((this.#bare || this.#gapped.has(SERVER)) && buffer.kind === 'channel' && buffer.joined) {
         this.#connection.send({ command: 'NAMES', params: [buffer.name] });
         this.#connection.send({ command: 'TOPIC', params: [buffer.name] });
       }
-      if (this.#bare || gapped) this.#askHistory(key, 'latest', '*');
+      if (this.#bare || this.#gapped.has(key)) this.#askHistory(key, 'latest', '*');
     }
     this.#bare = false;
     this.#gapped.clear();

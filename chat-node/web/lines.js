@@ -269,9 +269,12 @@ const READERS = {
 
   366(state, { params: [, name], time }) {
     const key = keyOf(name);
-    const next = withBuffer(state, key, (buffer) =>
-      buffer.incoming ? { ...buffer, members: buffer.incoming, incoming: null } : buffer,
-    );
+    const next = withBuffer(state, key, (buffer) => {
+      // A list without oneself comes for a channel that one was put out of unseen.
+      const members = buffer.incoming ?? new Map();
+      const joined = buffer.joined && members.has(fold(state.nick));
+      return { ...buffer, members: joined ? members : new Map(), incoming: null, joined };
+    });
     if (!state.asked.has(`names ${key}`)) return next;
     const asked = new Set(state.asked);
     asked.delete(`names ${key}`);

@@ -132,11 +132,20 @@ function withHistory(state, { key, messages, mode, gap = '', now }) {
   });
 }
 
+/**
+ * The conversations that a gap of `target` is about: a channel, or for the own nick all direct ones – and the
+ * server's page, because whoever else wrote has no conversation here yet.
+ */
+export function gapKeys(state, target) {
+  if (keyOf(target) !== keyOf(state.nick)) return [keyOf(target)];
+  return conversationOrder(state).filter((key) => state.buffers.get(key).kind !== 'channel');
+}
+
 function withGap(state, { target, oldest, now }) {
-  const known = target === '*' ? [...state.buffers.keys()].filter((key) => key !== SERVER) : [keyOf(target)];
-  return known.reduce((next, key) => {
+  return gapKeys(state, target).reduce((next, key) => {
     const last = next.buffers.get(key)?.items.at(-1);
-    return addItem(next, key, gapItem(`gap:${oldest || now}`, last?.time ?? now, oldest));
+    const gap = gapItem(`gap:${oldest || now}`, last?.time ?? now, oldest);
+    return addItem(next, key, key === SERVER ? { ...gap, final: true } : gap);
   }, state);
 }
 

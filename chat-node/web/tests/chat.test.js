@@ -244,6 +244,24 @@ test('a gap is marked and what is kept after it is loaded', () => {
   assert.equal(chat.state.buffers.get('#c').joined, true);
 });
 
+test('a gap of direct messages is marked in all of them, and looked into', () => {
+  const { peer, chat, items } = inChannel();
+  peer.socket.say('@msgid=s2-1 :bob!b@h PRIVMSG ann :psst');
+  peer.socket.drop();
+  peer.pass(1_000);
+  peer.socket.accept();
+  const caps = 'batch labeled-response draft/chathistory chatroom.dev/resume';
+  peer.socket.say(`:s CAP * LS :${caps}`, `:s CAP * ACK :${caps}`, ':s RESUME SUCCESS ann', ':s RESUME TOKEN T2');
+  peer.socket.say(':s RESUME GAP ann s2-80', ':s BATCH +r chatroom.dev/resume', ':s BATCH -r');
+  assert.equal(items('bob').at(-1).kind, 'gap');
+  assert.equal(items('*').at(-1).kind, 'gap');
+  assert.ok(!items().some((item) => item.kind === 'gap'));
+  const asked = peer.socket.heard().map((line) => line.replace(/^@\S+ /, ''));
+  assert.ok(asked.includes('CHATHISTORY LATEST bob * 50') && asked.includes('NAMES #c'));
+  peer.socket.say(':s 353 ann = #c :bob', ':s 366 ann #c :End');
+  assert.equal(chat.state.buffers.get('#c').joined, false);
+});
+
 test('direct messages open with their history', () => {
   const { peer, chat, own } = inChannel();
   chat.submit('/msg Dora hi');

@@ -57,10 +57,16 @@ test('people come, go, are renamed, raised, away and removed', () => {
   assert.equal(channel(back).members.get('dan').away, false);
 });
 
+test('joining anew forgets who was there before', () => {
+  assert.deepEqual(names(after([...JOINED, ':me!m@h JOIN #c'])), ['me']);
+});
+
 test('NAMES replaces the list only when it is whole', () => {
   const state = after([...JOINED, ':s 353 me = #c :@me']);
   assert.equal(names(state).length, 4);
   assert.deepEqual(names(after([':s 366 me #c :End'], state)), ['@me']);
+  const outside = after([...JOINED, ':s 353 me = #c :bob', ':s 366 me #c :End']);
+  assert.equal(channel(outside).joined, false);
 });
 
 test('leaving and being removed leaves the conversation readable', () => {
@@ -116,6 +122,8 @@ test('unread and mentions are counted for what is not on the screen, and end whe
   const back = after([{ type: 'selected', key: '#c' }], away);
   assert.deepEqual([channel(back).unread, channel(back).mentions], [0, 0]);
   assert.notEqual(channel(back).marker, '');
+  const read = after(['@msgid=s-9 :bob!b@h PRIVMSG #c :on the screen'], back);
+  assert.equal(channel(read).unread, 0);
   const hidden = after([{ type: 'visible', visible: false }, '@msgid=s-3 :bob!b@h PRIVMSG #c :again'], back);
   assert.equal(channel(hidden).unread, 1);
   assert.equal(channel(after([{ type: 'visible', visible: true }], hidden)).unread, 0);

@@ -35,6 +35,11 @@ test('history is merged by place in the stream, without doubles', () => {
   assert.equal(mergeHistory(live, [said('s-6', 500)], { latest: true }), live);
 });
 
+test('the stream, not the clock, says what came first', () => {
+  const merged = mergeHistory([said('s-5', 600)], [said('s-4', 700)]);
+  assert.deepEqual(keys(merged), ['s-4', 's-5']);
+});
+
 test('streams without a common order are merged by time', () => {
   const merged = mergeHistory([said('a-1', 10), said('a-2', 30)], [said('b-9', 5), said('b-10', 20)]);
   assert.deepEqual(keys(merged), ['b-9', 'a-1', 'b-10', 'a-2']);

@@ -37,6 +37,8 @@ pub struct Replay {
     pub gaps: Vec<Gap>,
     /// In the order in which they are to be shown.
     pub events: Vec<Replayed>,
+    /// Users who were forgotten in a shared channel and are not freed yet: their QUIT is still to be shown.
+    pub leaving: BTreeSet<UserId>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -81,7 +83,8 @@ pub fn replay<'a>(
         view.find_gaps(directory, directory_seen, shard, after, &mut gaps);
     }
     let events = view.merge(directory, directory_seen);
-    Replay { gaps: gaps.into_iter().collect(), events }
+    view.add_forgotten_before(directory);
+    Replay { gaps: gaps.into_iter().collect(), events, leaving: view.leaving }
 }
 
 /// The users whose directory events may have to be shown.
@@ -247,7 +250,23 @@ impl<'a> View<'a> {
         }
     }
 
-    fn merge(mut self, directory: &'a Directory, directory_seen: Position) -> Vec<Replayed> {
+    /// Those on their way out whose forgetting was before the replay, and whose freeing is not yet.
+    fn add_forgotten_before(&mut self, directory: &Directory) {
+        for (user, closing) in directory.closing() {
+            let marks = closing
+                .user
+                .reach
+                .iter()
+                .filter_map(|shard| Some((*shard, self.shards.get(shard)?.shard.forgotten(user)?.at)));
+            let mut marks: Vec<(ShardId, Position)> = marks.collect();
+            marks.retain(|(shard, at)| self.shared_before_replay(user, *shard, *at));
+            if !marks.is_empty() {
+                self.leaving.insert(user);
+            }
+        }
+    }
+
+    fn merge(&mut self, directory: &'a Directory, directory_seen: Position) -> Vec<Replayed> {
         let mut shown = Vec::new();
         let mut passed = directory_seen;
         let mut directory_events = directory.kept().after(directory_seen).peekable();

@@ -157,7 +157,8 @@ fn without_resume_a_session_ends_with_its_connection() {
     }
     assert!(room.directory.user(plain.user).is_none());
     assert!(room.directory.user(resuming.user).is_some());
-    assert_eq!(room.directory.detached_count(), 1);
+    room.directory = Directory::restore(&room.directory.encode_state()).unwrap();
+    assert_eq!(room.directory.detached().map(|(id, _)| id).collect::<Vec<_>>(), [resuming.session]);
     let (session, generation) = (resuming.session, resuming.generation);
     happened(room.directory_chore(node, DirectoryCommand::Expire { session, generation }));
     assert_eq!(room.directory.closing_user(resuming.user).unwrap().reason, "Connection reset");
@@ -188,6 +189,8 @@ fn a_resume_moves_the_session_and_the_old_connection_is_stale() {
     );
     let moved = Who { generation: Generation(2), node: other, ..alice };
     happened(nick(&mut room, moved, "anna"));
+    happened(room.attach_outcome(other, token(2), token(3), false));
+    assert_eq!(refused(nick(&mut room, moved, "anne")), Refusal::StaleSession, "two connections of one node");
 }
 
 #[test]
@@ -198,8 +201,9 @@ fn an_expiry_names_the_generation_it_saw() {
     let detach = |generation| DirectoryCommand::Detach { session, generation, reason: "gone".into() };
     happened(room.directory_chore(node, detach(Generation(1))));
     happened(room.attach_outcome(node, token(1), token(2), false));
-    happened(room.directory_chore(node, detach(Generation(2))));
     let expire = |generation| DirectoryCommand::Expire { session, generation };
+    assert_eq!(refused(room.directory_chore(node, expire(Generation(2)))), Refusal::NoChange, "it is here");
+    happened(room.directory_chore(node, detach(Generation(2))));
     assert_eq!(refused(room.directory_chore(node, expire(Generation(1)))), Refusal::NoChange);
     assert!(room.directory.user(alice.user).is_some());
     happened(room.directory_chore(node, expire(Generation(2))));

@@ -127,6 +127,9 @@ impl Worker {
             self.replay_event(id, identity, replayed, &renames);
         }
         self.batch(id, false);
+        for user in missed.leaving {
+            self.quit_watchers.entry(user).or_default().push(id);
+        }
         for known in anew {
             self.show_anew(id, identity, &known);
         }

@@ -251,6 +251,7 @@ impl Node {
                 self.next_chores_ms = now.monotonic_ms + CHORES_MS;
                 let asked = self.keeper.tick(&self.hands[0].worker, now);
                 self.hands[0].ask(asked);
+                self.keep_house(now);
             }
             Work::Probe => {
                 self.next_probe_ms = now.monotonic_ms + PROBE_MS;

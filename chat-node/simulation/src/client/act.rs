@@ -122,6 +122,8 @@ impl Client {
     /// Sends everything again that has no answer, in order.
     pub(super) fn send_again(&mut self, env: &mut Env) {
         let open: Vec<u64> = self.sends.keys().copied().collect();
+        // A copy of one that is refused may be taken later, when there is such a nick.
+        self.life().reordered |= !open.is_empty();
         for id in open {
             if let Some(sending) = self.sends.get_mut(&id) {
                 sending.sent_at_ms = env.now_ms();

@@ -234,6 +234,12 @@ impl Client {
     fn hear_fail(&mut self, line: &Line, env: &mut Env, truth: &Truth) -> Result<(), Violation> {
         let id = line.param(2).parse::<u64>().ok();
         match (line.param(0), line.param(1)) {
+            ("RESUME", "INVALID_TOKEN") if self.previous_token.is_some() => {
+                // Another attempt of the client's own may have come in late, and taken its place.
+                self.token = self.previous_token.take();
+                let token = self.token.clone().unwrap_or_default();
+                self.ask_to_resume(&token, env);
+            }
             ("RESUME", "INVALID_TOKEN") => {
                 let since = env.now_ms().saturating_sub(self.cut_at_ms);
                 ensure!(
@@ -267,7 +273,10 @@ impl Client {
 
     fn hear_resume(&mut self, line: &Line, truth: &Truth) -> Result<(), Violation> {
         match line.param(0) {
-            "TOKEN" => self.token = Some(line.param(1).to_owned()),
+            "TOKEN" => {
+                let token = line.param(1).to_owned();
+                self.previous_token = self.token.replace(token);
+            }
             "SUCCESS" => {
                 self.attached = true;
                 line.param(1).clone_into(&mut self.resumed_nick);

@@ -34,6 +34,8 @@ pub(crate) struct Client {
     pub(crate) view: View,
     resume_window_ms: u64,
     token: Option<String>,
+    /// The one before: good as long as the newest was not confirmed.
+    previous_token: Option<String>,
     /// Newest position seen of each stream, and the command it came with.
     newest: BTreeMap<String, (u64, String)>,
     /// Newest message of each channel that it is in.
@@ -99,6 +101,7 @@ impl Client {
             view: View::default(),
             resume_window_ms,
             token: None,
+            previous_token: None,
             newest: BTreeMap::new(),
             newest_message: BTreeMap::new(),
             batches: BTreeMap::new(),
@@ -169,6 +172,9 @@ impl Client {
             self.newest.iter().map(|(stream, (position, _))| format!("{stream}-{position}")).collect();
         if seen.is_empty() {
             self.say(&format!("RESUME {token} *"));
+        } else if !self.output.ends_with(b"\r\n") {
+            // Negotiation is over, and the first line will be acted upon.
+            self.say(&format!("RESUME {token} {}", seen.join(",")));
         } else {
             let (first, more) = seen.split_at(1 + env.chance.index(seen.len()));
             self.say(&format!("RESUME {token} {}", first.join(",")));
@@ -192,6 +198,7 @@ impl Client {
         self.sends.clear();
         self.next_id = 1 + env.chance.below(3);
         self.token = None;
+        self.previous_token = None;
         self.attached = false;
         self.phase = Phase::Registering;
         let nick = self.new_nick(env);

@@ -102,10 +102,11 @@ fn crash(pod: &str, status: &ContainerStatus) -> String {
     let why = ended.reason.as_deref().unwrap_or("Error");
     let words = ended.message.as_deref().map(last_line).unwrap_or_default();
     let words = if words.is_empty() { String::new() } else { format!(": {words}") };
-    format!(
-        "pod {pod} ended with code {} ({why}){words}; see `kubectl logs {pod} --previous`",
-        ended.exit_code
-    )
+    let remedy = match why {
+        "OOMKilled" => "raise spec.node.resources.limits.memory".to_owned(),
+        _ => format!("see `kubectl logs {pod} --previous`"),
+    };
+    format!("pod {pod} ended with code {} ({why}){words}; {remedy}", ended.exit_code)
 }
 
 fn last_line(text: &str) -> String {

@@ -1,7 +1,7 @@
 //! `ChatRoom.spec`: the top level, the mode and its storage.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceColumnDefinition, CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+    CustomResourceColumnDefinition, CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
     ValidationRule,
 };
 use kube::{CustomResource, CustomResourceExt};
@@ -171,6 +171,10 @@ pub fn custom_resource_definition() -> CustomResourceDefinition {
             .and_then(|schema| schema.open_api_v3_schema.as_mut())
             .expect("a derived resource has a schema");
         root.x_kubernetes_validations = Some(root_rules());
+        // Before the operator has looked, a room is not done: what waits for it (kstatus: helm, Flux) sees an old generation.
+        if let Some(status) = root.properties.as_mut().and_then(|properties| properties.get_mut("status")) {
+            status.default = Some(JSON(serde_json::json!({"observedGeneration": -1})));
+        }
         tidy(root);
     }
     crd

@@ -91,7 +91,7 @@ pub fn worth_telling(
         (true, false) => (None, None),
         (true, true) if !wait.is_zero() => (None, Some(wait)),
         _ => {
-            fresh.counters_at = if moved { Some(Time(now)) } else { old.counters_at.clone() };
+            fresh.counters_at = old.counters_at.clone().filter(|_| !moved).or(Some(Time(now)));
             (Some(fresh), None)
         }
     }

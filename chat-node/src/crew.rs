@@ -97,3 +97,34 @@ impl WorkerHandle {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::{admission::Admission, worker::Seat};
+
+    #[test]
+    fn the_worker_with_the_fewest_gets_the_next() {
+        let (seats, handles): (Vec<_>, Vec<_>) =
+            (0..2).map(|_| Seat::new().expect("an epoll instance")).unzip();
+        handles[0].figures.tcp.store(2, Ordering::Relaxed);
+        let crew = Crew::new(handles);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let admission = Admission::new(10, 10);
+        for _ in 0..4 {
+            crew.hand_over(Incoming {
+                stream: TcpStream::connect(address).expect("connected"),
+                peer: address,
+                framing: Framing::WebSocketText,
+                received: Vec::new(),
+                permit: admission.admit(address.ip()).expect("room"),
+            });
+        }
+        let counts: Vec<_> = crew.workers().iter().map(|worker| worker.figures.connections()).collect();
+        assert_eq!(counts, [3, 3]);
+        drop(seats);
+    }
+}

@@ -5,12 +5,12 @@ use std::{
     net::Shutdown,
 };
 
+use chat_protocol::{Framed, LineFramer};
 use chat_session::{ConnectionId, Framing, Now, Worker};
 use mio::net::TcpStream;
 
 use crate::{
     admission::Permit,
-    tcp::{HttpRequest, Lines, NOT_HTTP},
     websocket::{self, Decoder, Received},
 };
 
@@ -39,7 +39,7 @@ pub(crate) struct Socket {
 }
 
 enum Input {
-    Lines(Lines),
+    Lines(LineFramer),
     Frames(Box<Decoder>),
 }
 
@@ -76,7 +76,7 @@ pub(crate) enum WriteResult {
 impl Socket {
     pub(crate) fn new(stream: TcpStream, framing: Framing, permit: Permit) -> Self {
         let input = match framing {
-            Framing::Tcp => Input::Lines(Lines::new()),
+            Framing::Tcp => Input::Lines(LineFramer::new()),
             Framing::WebSocketText | Framing::WebSocketBinary => Input::Frames(Box::default()),
         };
         Self {
@@ -127,11 +127,13 @@ impl Socket {
             return;
         }
         match &mut self.input {
-            Input::Lines(lines) => {
-                if let Err(HttpRequest) = lines.feed(bytes, id, core, now) {
-                    core.disconnect(id, NOT_HTTP, now);
-                    self.tail = format!("ERROR :{NOT_HTTP}\r\n").into_bytes();
-                    self.end(now);
+            Input::Lines(framer) => {
+                let mut bytes = &*bytes;
+                while let Some(framed) = framer.next_line(&mut bytes) {
+                    match framed {
+                        Framed::Line(line) => core.receive(id, line, now),
+                        Framed::TooLong => core.receive_too_long(id, now),
+                    }
                 }
             }
             Input::Frames(_) => self.receive_frames(id, core, bytes, now),

@@ -52,5 +52,5 @@ fn a_web_request_to_the_irc_port_ends_there() {
     let (lines, end) = client.rest();
     assert_eq!(end, End::Closed);
     assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(lines[0].starts_with("ERROR :") && lines[0].contains("web"), "{lines:?}");
+    assert!(lines[0].starts_with("ERROR :") && lines[0].contains("not a web server"), "{lines:?}");
 }

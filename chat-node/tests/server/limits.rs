@@ -93,6 +93,49 @@ fn who_reads_too_slowly_is_closed_and_nobody_else_notices() {
 }
 
 #[test]
+fn who_reads_late_gets_everything_in_order() {
+    const MESSAGES: usize = 20_000;
+    let data = directory();
+    let yaml = "limits: {commandBurst: 1000000, commandsPerSecond: 1000000, maxWaitingOutput: 67108864}";
+    let node = Node::start_with(&data.path().join("node"), yaml);
+    let mut late = Client::registered(&node, "late");
+    SockRef::from(&*late.stream()).set_recv_buffer_size(64 * 1024).expect("set");
+    late.join("#lounge");
+    let mut speaker = Client::tcp(&node).register("speaker", "echo-message");
+    speaker.join("#lounge");
+    // More than the kernel keeps: the rest waits in the server.
+    let text = "x".repeat(400);
+    for first in (0..MESSAGES).step_by(100) {
+        for n in first..first + 100 {
+            speaker.send(&format!("PRIVMSG #lounge :{n} {text}"));
+        }
+        speaker.wait(&format!(":{} ", first + 99));
+    }
+    for n in 0..MESSAGES {
+        let line = late.wait("PRIVMSG");
+        assert!(line.contains(&format!(" :{n} ")), "after {n} messages: {line}");
+    }
+}
+
+#[test]
+fn who_hangs_up_at_once_is_noticed() {
+    let data = directory();
+    let node = Node::start(&data.path().join("node"));
+    for n in 0..20 {
+        // The last bytes and the end arrive together.
+        let mut client = Client::tcp(&node);
+        client.send(&format!("NICK brief{n}"));
+        drop(client);
+    }
+    eventually("they are gone", || (node.metric("chat_connections{kind=\"tcp\"}") == 0.0).then_some(()));
+    assert_eq!(
+        node.metric("chat_connections_closed_total{reason=\"timeout\"}"),
+        0.0,
+        "not by waiting for them"
+    );
+}
+
+#[test]
 fn who_does_not_register_in_time_is_closed() {
     let data = directory();
     let node = Node::start_with(&data.path().join("node"), "limits: {registration: 1s}");

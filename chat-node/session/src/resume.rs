@@ -46,7 +46,7 @@ impl Worker {
         let older = self.connection(id).attached().is_none_or(|identity| identity.generation < generation);
         if older {
             self.unbind(id);
-            self.finish(id, 4000, "Resumed on another connection");
+            self.finish(id, 4501, "Resumed on another connection");
         }
     }
 
@@ -81,7 +81,7 @@ impl Worker {
             let (identity, since) = (*identity, *since);
             let present = self.directory.session(identity.session);
             if present.is_none_or(|session| session.generation != identity.generation) {
-                self.finish(id, 4000, "Resumed on another connection");
+                self.finish(id, 4501, "Resumed on another connection");
                 continue;
             }
             let behind = seen.iter().any(|(shard, position)| self.position(*shard) < *position);

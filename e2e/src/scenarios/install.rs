@@ -22,16 +22,14 @@ pub(super) async fn operator_comes_by_helm(world: &mut World) -> Result<String> 
     let values: Vec<&str> = values.iter().map(String::as_str).collect();
     let operator = ["upgrade", "--install", "chatroom-operator", "charts/chatroom-operator"];
     cluster.helm(&[&operator[..], &release, &values].concat()).await?;
-    cluster.kubectl(&["create", "namespace", NAMESPACE]).await?;
-    let restricted = "pod-security.kubernetes.io/enforce=restricted";
-    cluster.kubectl(&["label", "namespace", NAMESPACE, restricted]).await?;
+    cluster.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}, labels: {{pod-security.kubernetes.io/enforce: restricted}}}}}}")).await?;
     Ok(String::new())
 }
 
 fn image_values(key: &str, reference: &str) -> Vec<String> {
     let (repository, tag) = reference.rsplit_once(':').unwrap_or((reference, "latest"));
     let set = |name: &str, value: &str| ["--set-string".to_owned(), format!("{key}.{name}={value}")];
-    [set("repository", repository), set("tag", tag), set("pullPolicy", "Never")].concat()
+    [set("repository", repository), set("tag", tag)].concat()
 }
 
 /// The room as the scenarios first ask for it.
@@ -59,7 +57,7 @@ pub(super) async fn room_becomes_ready(world: &mut World) -> Result<String> {
     }
     check_from_a_pod(world).await?;
     let addresses = cluster.irc_addresses(&[]).await?;
-    let mut group = Group::start(addresses, 3, 2).await?;
+    let mut group = Group::start(addresses, 10, 4).await?;
     let found = group.check(Duration::from_secs(30)).await?;
     world.group = Some(group);
     Ok(found)
@@ -114,7 +112,7 @@ spec:
   - name: neighbour
     image: '{image}'
     imagePullPolicy: Never
-    args: [check, '{address}:9090', --timeout, 5s]
+    args: [check, '{address}:9090', --timeout, '5']
     securityContext: {{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {{drop: [ALL]}}}}
 "
     );

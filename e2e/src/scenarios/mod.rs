@@ -76,7 +76,7 @@ pub async fn run(world: &mut World) -> (usize, usize) {
                 eprintln!("    ok in {seconds:.1} s{}{found}", if found.is_empty() { "" } else { ": " });
             }
             Err(error) => {
-                eprintln!("    FAILED: {error:?}");
+                eprintln!("    FAILED: {error:#}");
                 look_around(world).await;
                 return (at, 1);
             }
@@ -89,7 +89,7 @@ pub async fn run(world: &mut World) -> (usize, usize) {
 async fn look_around(world: &World) {
     for args in [
         &["get", "chatrooms,pods,services,pvc", "--all-namespaces", "--output", "wide"][..],
-        &["describe", "chatrooms", "--all-namespaces"],
+        &["describe", "chatrooms", "--namespace", "e2e"],
         &["get", "events", "--namespace", "e2e", "--sort-by", ".lastTimestamp"],
         &[
             "logs",

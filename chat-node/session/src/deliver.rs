@@ -182,8 +182,8 @@ impl Worker {
 
     fn happened_in_channel(&mut self, shard: ShardId, event: &Arc<Event>, asker: Option<&Asker>) {
         let own = asker.map(|asker| asker.id);
-        let live =
-            event.actor.and_then(|actor| self.directory.user(actor)).map(|user| Arc::clone(&user.prefix));
+        // Who is on the way out keeps the last prefix.
+        let live = event.actor.and_then(|actor| self.directory.prefix(actor)).cloned();
         let prefix_or = |stored: &Arc<str>| live.clone().unwrap_or_else(|| Arc::clone(stored));
         match &event.kind {
             EventKind::Joined { channel, name, prefix, real_name, .. } => {

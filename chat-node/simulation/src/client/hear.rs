@@ -77,6 +77,7 @@ impl Client {
         let command = &*line.command;
         let in_channel = place.trim_start_matches(['@', '+']).starts_with('#');
         match command {
+            "NICK" if self.is_known_change(line) => {}
             "NICK" => self.view.renamed(username, nick, place),
             "QUIT" => self.view.quit(username, nick),
             "JOIN" => {
@@ -128,13 +129,16 @@ impl Client {
     ) -> Result<(), Violation> {
         if username == self.life().username {
             // What RESUME SUCCESS said holds from some place of the batch on, even if the change itself is gone.
-            if self.phase == Phase::Resuming && nick == self.resumed_nick {
-                self.view.nick = nick.to_owned();
+            if self.phase == Phase::Resuming && (nick == self.resumed_nick || line.command == "NICK") {
+                nick.clone_into(&mut self.view.nick);
             }
             ensure!(nick == self.view.nick, Identity, "own nick is {:?}", self.view.nick);
             return Ok(());
         }
         ensure!(!self.view.left.contains(username), Identity, "{username} has quit");
+        if self.is_known_change(line) {
+            return Ok(());
+        }
         if let Some(known) = self.view.nick_of(username) {
             ensure!(known == nick, Identity, "{username} is known as {known}");
         }
@@ -159,6 +163,14 @@ impl Client {
             self.view.met(username, nick);
         }
         Ok(())
+    }
+
+    /// A change of nick in a resume batch that went before the client met the person. The server cannot always know,
+    /// and says so in its `replay`.
+    fn is_known_change(&self, line: &Line) -> bool {
+        line.command == "NICK"
+            && self.phase == Phase::Resuming
+            && line.person().is_some_and(|(nick, _)| !self.view.shares_channel(nick))
     }
 
     /// That streams never go back, and no event comes twice.

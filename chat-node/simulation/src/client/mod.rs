@@ -218,6 +218,7 @@ impl Client {
     /// The connection is gone, for whatever reason.
     pub(crate) fn disconnected(&mut self, env: &mut Env) {
         self.phase = Phase::Offline;
+        self.view.stop_naming();
         self.output.clear();
         self.input.clear();
         self.batches.clear();

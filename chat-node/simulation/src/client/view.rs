@@ -26,6 +26,13 @@ impl View {
         self.channels.get_mut(&name.to_ascii_lowercase())
     }
 
+    /// The rest of an answer to NAMES will not come.
+    pub(crate) fn stop_naming(&mut self) {
+        for channel in self.channels.values_mut() {
+            channel.named.clear();
+        }
+    }
+
     /// The nick under which this person is known at present.
     pub(crate) fn nick_of(&self, username: &str) -> Option<&str> {
         self.names.get(username).map(String::as_str)

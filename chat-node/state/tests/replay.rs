@@ -350,6 +350,48 @@ fn a_quit_is_shown_to_those_who_shared_a_channel() {
 }
 
 #[test]
+fn a_quit_waits_for_the_last_lines_though_the_clocks_differ() {
+    let (mut room, alice, bob, channel) = two_in_lounge();
+    let seen = positions(&room);
+    happened(room.close(bob));
+    room.now_ms += 60_000;
+    room.say(alice, channel, "who else?", None);
+    room.forget(alice.node, ShardId(1), bob.user);
+    room.now_ms -= 50_000;
+    room.sweep_after_forgetting(alice.node, bob.user);
+    assert_eq!(kinds(&room, alice.user, &seen), ["PRIVMSG", "QUIT"]);
+}
+
+#[test]
+fn changes_are_shown_of_those_who_were_there_then() {
+    let (mut room, alice, bob, channel) = two_in_lounge();
+    let late = room.open(alice.node, "late");
+    let seen = positions(&room);
+    let nick = |nick: &str| DirectoryCommand::Nick { nick: nick.into() };
+    room.ask_directory(late, nick("later"));
+    room.ask_directory(bob, nick("rob"));
+    room.part(bob, channel);
+    room.ask_directory(bob, nick("robert"));
+    room.join(late, "#lounge");
+    assert_eq!(kinds(&room, alice.user, &seen), ["NICK", "PART", "JOIN"]);
+}
+
+#[test]
+fn a_missed_nick_is_a_gap_of_the_channels_shared() {
+    let (mut room, alice, bob, channel) = two_in_lounge();
+    let quiet = room.join(alice, "#quiet");
+    let seen = positions(&room);
+    room.ask_directory(bob, DirectoryCommand::Nick { nick: "rob".into() });
+    room.now_ms += 400_000;
+    room.open(alice.node, "passer");
+    let oldest = room.one().kept().oldest();
+    let gaps = |room: &Room, seen| replay(alice.user, &room.directory, &room.shards, seen).gaps;
+    assert_eq!(gaps(&room, &seen), [Gap::Channel { channel, oldest }]);
+    assert_eq!(gaps(&room, &positions(&room)), []);
+    let _ = quiet;
+}
+
+#[test]
 fn a_quit_is_owed_though_the_forgetting_was_seen() {
     let (mut room, alice, bob, _) = two_in_lounge();
     happened(room.close(bob));

@@ -139,8 +139,11 @@ impl Client {
         if self.is_known_change(line) {
             return Ok(());
         }
-        if let Some(known) = self.view.nick_of(username) {
-            ensure!(known == nick, Identity, "{username} is known as {known}");
+        if let Some(known) = self.view.nick_of(username).map(str::to_owned).filter(|known| known != nick) {
+            // A resume may begin before a change of nick that was shown already; then the change comes again.
+            let again = self.phase == Phase::Resuming && !self.view.shares_channel(nick);
+            ensure!(again, Identity, "{username} is known as {known}");
+            self.view.renamed(username, &known, nick);
         }
         let speaks = matches!(&*line.command, "PRIVMSG" | "NOTICE" | "PART" | "TOPIC" | "KICK" | "MODE");
         let members = self.view.channel(line.param(0)).and_then(|channel| channel.members.as_ref());

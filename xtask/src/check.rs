@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::{
-    build,
-    step::{Step, heading},
+    build, requirements,
+    step::{Step, heading, target_dir},
 };
 
 #[derive(Args)]
@@ -22,6 +22,7 @@ pub(crate) struct Options {
 
 pub(crate) fn test(options: &Options) -> Result<()> {
     let start = Instant::now();
+    requirements::ensure()?;
     without_cluster(options.full)?;
     if !options.fast {
         in_a_cluster(options.full)?;
@@ -42,6 +43,10 @@ fn without_cluster(full: bool) -> Result<()> {
     Step::cargo().args(["test", "--workspace", "--quiet"]).env("SIMULATION_SEEDS", seeds).run()?;
     heading("the page");
     Step::new("node").args(["--test", "chat-node/web/tests/"]).run()?;
+    heading("the page in a browser");
+    Step::cargo().args(["build", "--quiet", "--package", "chat-node"]).run()?;
+    let chat_node = target_dir().join("debug/chat-node");
+    Step::new("node").args(["e2e/page/run.mjs", "--chat-node"]).args([chat_node]).run()?;
     heading("generated files");
     generate(true)
 }
@@ -72,6 +77,7 @@ pub(crate) fn generate(check: bool) -> Result<()> {
 }
 
 pub(crate) fn numbers() -> Result<()> {
+    build::devcluster()?;
     let programs = build::programs()?;
     Step::cargo()
         .args(["run", "--quiet", "--package", "e2e", "--", "--numbers", "docs/numbers.md"])

@@ -5,6 +5,7 @@
 mod build;
 mod check;
 mod install;
+mod requirements;
 mod step;
 mod up;
 

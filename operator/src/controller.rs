@@ -61,8 +61,13 @@ pub async fn reconcile(stored: Arc<StoredRoom>, context: Arc<Context>) -> Result
     };
     context.metrics.reconciled(result.as_ref().err().map_or("ok", Error::class), start.elapsed());
     context.metrics.sees(context.caches.rooms.len(), context.caches.followers.len());
-    if result.is_ok() {
-        context.failures.forget(&key(stored.as_ref()));
+    match &result {
+        Ok(_) => context.failures.forget(&key(stored.as_ref())),
+        Err(error @ Error::Bug(_)) => {
+            let event = events::event(EventType::Warning, "OperatorBug", "Reconcile", &error.to_string());
+            events::publish(&context.client, stored.as_ref(), vec![event]).await;
+        }
+        Err(Error::Transient { .. }) => {}
     }
     result
 }

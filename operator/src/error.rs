@@ -15,11 +15,21 @@ pub enum Error {
 
 impl Error {
     pub fn read(kind: &str, name: &str, source: kube::Error) -> Self {
-        Self::Transient { doing: format!("reading {kind} {name}"), source }
+        Self::of(format!("reading {kind} {name}"), source)
     }
 
     pub fn write(kind: &str, name: &str, source: kube::Error) -> Self {
-        Self::Transient { doing: format!("writing {kind} {name}"), source }
+        Self::of(format!("writing {kind} {name}"), source)
+    }
+
+    fn of(doing: String, source: kube::Error) -> Self {
+        match source {
+            // We wrote what cannot be sent, or cannot read what a kind of ours is.
+            kube::Error::SerdeError(_) | kube::Error::BuildRequest(_) | kube::Error::HttpError(_) => {
+                Self::Bug(format!("{doing}: {source}"))
+            }
+            source => Self::Transient { doing, source },
+        }
     }
 
     /// Word for the metric.
@@ -37,5 +47,35 @@ pub fn refusal(error: &kube::Error) -> Option<String> {
     match error {
         kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => Some(status.message.clone()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn answer(code: u16) -> kube::Error {
+        kube::Error::Api(Box::new(Status { code, message: "no".into(), ..Status::default() }))
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again_and_what_is_refused_is_told() {
+        for code in [409, 429, 500, 503] {
+            assert_eq!(refusal(&answer(code)), None, "{code}");
+            assert_eq!(Error::write("Service", "lounge", answer(code)).class(), "transient");
+        }
+        for code in [400, 403, 422] {
+            assert_eq!(refusal(&answer(code)).as_deref(), Some("no"), "{code}");
+        }
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_written_down_is_a_bug() {
+        let error = serde_json::from_str::<u8>("x").unwrap_err();
+        let error = Error::write("Service", "lounge", kube::Error::SerdeError(error));
+        assert_eq!(error.class(), "bug");
+        assert!(error.to_string().contains("writing Service lounge"), "{error}");
     }
 }

@@ -47,11 +47,11 @@ impl Caches {
         let scope = Scope { client, namespace };
         let (rooms, room_changes) = {
             let (reader, writer) = reflector::store();
-            let stream =
-                reflector::reflector(writer, watcher(scope.api::<StoredRoom>(), watcher::Config::default()))
-                    .default_backoff()
-                    .touched_objects()
-                    .map_ok(|room| ObjectRef::from_obj(&room));
+            let watch = watcher(scope.api::<StoredRoom>(), watcher::Config::default()).modify(lighten);
+            let stream = reflector::reflector(writer, watch)
+                .default_backoff()
+                .touched_objects()
+                .map_ok(|room| ObjectRef::from_obj(&room));
             (reader, stream.boxed())
         };
         let (service_accounts, service_account_changes) = scope.labelled(|_| ());
@@ -144,9 +144,8 @@ impl Scope<'_> {
         K: Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
     {
         let (reader, writer) = reflector::store();
-        let watch = watcher(self.api::<K>(), watcher::Config::default().labels(names::ROOM_LABEL))
-            // Nobody reads them, and they are half of an object's size.
-            .modify(|object| object.managed_fields_mut().clear());
+        let watch =
+            watcher(self.api::<K>(), watcher::Config::default().labels(names::ROOM_LABEL)).modify(lighten);
         let stream = reflector::reflector(writer, watch)
             .default_backoff()
             .inspect_ok(on_event)
@@ -154,6 +153,12 @@ impl Scope<'_> {
             .try_filter_map(|object| futures::future::ready(Ok(room_of(&object))));
         (reader, boxed(stream))
     }
+}
+
+/// Takes out what nobody here reads and is half of an object's size.
+fn lighten(object: &mut impl Resource) {
+    object.managed_fields_mut().clear();
+    object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
 }
 
 fn boxed(

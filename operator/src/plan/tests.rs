@@ -253,7 +253,7 @@ fn happen(model: &mut Model, event: &Event, gibibytes: &mut u8) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever happens in whatever order, once it stops the room comes to rest, and with a good image it serves.
     #[test]

@@ -40,7 +40,10 @@ impl Worker {
             self.came_back(shard, proposal, outcome);
         }
         match shard {
-            ShardId::DIRECTORY => self.directory.end(),
+            ShardId::DIRECTORY => {
+                self.directory.end();
+                self.most_users = self.most_users.max(self.directory.user_count());
+            }
             ShardId(n) => self.channels[usize::from(n) - 1].end(),
         }
     }

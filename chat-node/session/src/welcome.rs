@@ -45,11 +45,11 @@ impl Worker {
             self.numeric(id, numeric::RPL_LUSERCHANNELS, &[&channels.to_string()]);
         }
         self.numeric_text(id, numeric::RPL_LUSERME, &[], &format!("I have {users} clients and 0 servers"));
-        let count = users.to_string();
-        let text = format!("Current local users {users}, max {users}");
-        self.numeric_text(id, numeric::RPL_LOCALUSERS, &[&count, &count], &text);
-        let text = format!("Current global users {users}, max {users}");
-        self.numeric_text(id, numeric::RPL_GLOBALUSERS, &[&count, &count], &text);
+        let (count, most) = (users.to_string(), self.most_users.max(users).to_string());
+        let text = format!("Current local users {count}, max {most}");
+        self.numeric_text(id, numeric::RPL_LOCALUSERS, &[&count, &most], &text);
+        let text = format!("Current global users {count}, max {most}");
+        self.numeric_text(id, numeric::RPL_GLOBALUSERS, &[&count, &most], &text);
     }
 
     pub(crate) fn motd(&mut self, id: ConnectionId) {

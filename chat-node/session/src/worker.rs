@@ -52,6 +52,8 @@ pub struct Worker {
     pub(crate) catching_up: Vec<ConnectionId>,
     pub(crate) next_open: u64,
     pub(crate) fan_out: u64,
+    /// Most users at a time since the node started, for LUSERS.
+    pub(crate) most_users: usize,
     /// Label of the command whose answers are being written.
     pub(crate) context: Option<u32>,
 
@@ -106,6 +108,7 @@ impl Worker {
             catching_up: Vec::new(),
             next_open: 0,
             fan_out: 0,
+            most_users: 0,
             context: None,
             requests: Vec::new(),
             dirty: Vec::new(),

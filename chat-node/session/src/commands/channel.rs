@@ -152,7 +152,9 @@ impl Worker {
         };
         self.numeric_text(id, numeric::RPL_TOPIC, &[&known.name], &topic.text);
         let seconds = (topic.at_ms / 1000).to_string();
-        self.numeric_words(id, numeric::RPL_TOPICWHOTIME, &[&known.name, &topic.by, &seconds]);
+        // Nobody set it: the settings declare it.
+        let by = if topic.by.is_empty() { self.config.server_name.as_str() } else { &topic.by }.to_owned();
+        self.numeric_words(id, numeric::RPL_TOPICWHOTIME, &[&known.name, &by, &seconds]);
     }
 
     /// What follows a JOIN of one's own: topic and names.

@@ -1,0 +1,84 @@
+// The node ends and comes back while two people write: every message is there once, in one order.
+
+import assert from 'node:assert/strict';
+
+import { until } from '../wait.mjs';
+
+const CHANNEL = '#restart';
+/** Each person writes so many lines; the node ends after the first few are stored. */
+const LINES = 12;
+const STORED_FIRST = 3;
+
+/** Ends on request: clients are told, the state is saved. */
+export const stopped = {
+  name: 'restart-sigterm',
+  title: 'SIGTERM and restart while sending: all messages once and in the same order',
+  play: (world) => restart(world, 'SIGTERM', { code: 0, signal: null }),
+};
+
+/** Ends without a warning. */
+export const killed = {
+  name: 'restart-sigkill',
+  title: 'SIGKILL and restart while sending: all messages once and in the same order',
+  play: (world) => restart(world, 'SIGKILL', { code: null, signal: 'SIGKILL' }),
+};
+
+async function restart(world, signal, end) {
+  const people = [await world.joined('anna', CHANNEL), await world.joined('bert', CHANNEL, { dark: true })];
+  const [anna, bert] = people;
+  await anna.hasPeople(2);
+  const write = async (person, from, to) => {
+    for (let n = from; n <= to; n += 1) await person.say(`${person.nick} ${n}`);
+  };
+  const writing = Promise.all(people.map((person) => write(person, 1, LINES)));
+  const stored = async () => (await anna.messages()).filter(({ state }) => state === 'acknowledged').length;
+  await Promise.race([until('the first messages are stored', async () => (await stored()) >= STORED_FIRST), writing]);
+  const ended = await world.outage(signal);
+  assert.deepEqual(ended, end, `how the node ended after ${signal}`);
+  await writing;
+  for (const person of people) {
+    await person.offline();
+    await person.say(`${person.nick} offline`);
+    await person.message(`${person.nick} offline`, 'pending', 'Sending');
+  }
+  await anna.page.until('the page says what is going on', () =>
+    /connection is lost|Connecting/.test(document.getElementById('banner-text').textContent),
+  );
+  await world.pictureAll('outage');
+
+  await world.node.start();
+  for (const person of people) await person.online();
+  const written = people.flatMap(({ nick }) => [
+    ...Array.from({ length: LINES }, (_, n) => `${nick} ${n + 1}`),
+    `${nick} offline`,
+  ]);
+  for (const person of people) {
+    await person.allAcknowledged();
+    for (const text of written) await person.sees(text);
+  }
+  await compare(people, written, 'after the restart');
+  await world.pictureAll('resumed');
+
+  // What the node kept, as against what the pages remember.
+  await anna.page.reload();
+  await anna.online();
+  await anna.sees(written.at(-1));
+  await compare(people, written, 'after the restart and a reload');
+  const dora = await world.joined('dora', CHANNEL);
+  await dora.sees(written.at(-1));
+  await compare([anna, bert, dora], written, 'for somebody who comes later');
+}
+
+async function compare(people, written, when) {
+  const seen = [];
+  for (const person of people) seen.push(await person.texts());
+  assert.deepEqual([...seen[0]].sort(), [...written].sort(), `every message once, ${when}`);
+  seen.slice(1).forEach((texts) => assert.deepEqual(texts, seen[0], `the same order, ${when}`));
+  for (const { nick } of people.slice(0, 2)) {
+    const own = (texts) => texts.filter((text) => text.startsWith(`${nick} `));
+    assert.deepEqual(own(seen[0]), own(written), `in the order in which ${nick} wrote them, ${when}`);
+  }
+  for (const person of people) {
+    assert.doesNotMatch(await person.everything(), /missing|(anna|bert) left/, `no gap and nobody gone, ${when}`);
+  }
+}

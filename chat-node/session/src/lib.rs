@@ -10,6 +10,7 @@ mod config;
 mod connection;
 mod deliver;
 mod encode;
+mod fan_out;
 mod hold;
 mod housekeeper;
 mod input;

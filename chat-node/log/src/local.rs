@@ -227,6 +227,10 @@ impl LocalLog {
         space: Space,
         now_ms: u64,
     ) -> Result<Vec<(ShardId, Arc<Entry>)>, CommitError> {
+        #[cfg(feature = "mutations")]
+        if chat_state::mutation::is(chat_state::mutation::Mutation::AckAtAccept) {
+            self.wal.append(&mut self.batch, space)?;
+        }
         self.batch.clear();
         let mut next = BTreeMap::new();
         let mut entries = Vec::with_capacity(batches.len());
@@ -237,6 +241,10 @@ impl LocalLog {
             let entry = Entry { index: Index(*index), time_ms: now_ms, proposals };
             self.batch.push(shard.0, Kind::Entry, TERM, *index, |out| entry.encode(out));
             entries.push((shard, Arc::new(entry)));
+        }
+        #[cfg(feature = "mutations")]
+        if chat_state::mutation::is(chat_state::mutation::Mutation::AckAtAccept) {
+            return Ok(entries);
         }
         let result = self.wal.append(&mut self.batch, space);
         if matches!(result, Err(AppendError::Full)) {

@@ -118,6 +118,8 @@ impl Worker {
             *highest = position.max(*highest);
             seen
         });
+        #[cfg(feature = "mutations")]
+        let seen = off_by_one(seen);
         let missed = replay(identity.user, &self.directory, &self.channels, &seen);
         let anew = self.tell_gaps(id, &missed.gaps);
         self.batch(id, true);
@@ -300,6 +302,14 @@ impl Worker {
             ShardId(_) => self.shard(shard).position(),
         }
     }
+}
+
+#[cfg(feature = "mutations")]
+fn off_by_one(mut seen: BTreeMap<ShardId, Position>) -> BTreeMap<ShardId, Position> {
+    if chat_state::mutation::is(chat_state::mutation::Mutation::ResumeOffByOne) {
+        seen.values_mut().for_each(|position| position.0 += 1);
+    }
+    seen
 }
 
 /// The user whose nick the line of an event names.

@@ -11,6 +11,8 @@ mod client;
 mod env;
 mod expected;
 mod machine;
+#[cfg(feature = "mutations")]
+pub mod mutations;
 mod network;
 mod node;
 mod plan;

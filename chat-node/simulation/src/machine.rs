@@ -67,23 +67,15 @@ impl Machine {
         self.syncs_fail = false;
     }
 
-    /// Flips a bit within a range of a file, and says how to undo it.
-    pub(crate) fn rot(&mut self, file: &str, from: u64, to: u64, chance: &mut Chance) -> Rot {
-        let bit = chance.between(from * 8, to * 8 - 1);
-        self.disk.flip_bit(file, bit);
-        Rot { file: file.to_owned(), bit }
+    /// A machine of its own with the same disk, and nothing wrong with it.
+    pub(crate) fn twin(&self) -> Self {
+        Self { disk: self.disk.copy(), ..Self::default() }
     }
 
-    pub(crate) fn undo(&mut self, rot: &Rot) {
-        self.disk.flip_bit(&rot.file, rot.bit);
+    /// Flips a bit within the first bytes of a file.
+    pub(crate) fn rot(&mut self, file: &str, bytes: u64, chance: &mut Chance) {
+        self.disk.flip_bit(file, chance.below(bytes * 8));
     }
-}
-
-/// A bit that is not what was written.
-#[derive(Clone, Debug)]
-pub(crate) struct Rot {
-    pub(crate) file: String,
-    pub(crate) bit: u64,
 }
 
 /// What becomes of what was written and not synced.

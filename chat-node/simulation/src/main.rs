@@ -6,7 +6,8 @@ use chat_simulation::{Report, run};
 
 const USAGE: &str = "usage:
   chat-simulation --seed N [--trace]     one seed, with everything that happens
-  chat-simulation --seeds COUNT [--from N]   many, from N (0) on";
+  chat-simulation --seeds COUNT [--from N]   many, from N (0) on
+  chat-simulation --mutations            known bugs, and which seed catches each (feature `mutations`)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -16,11 +17,34 @@ fn main() -> ExitCode {
         ["--seed", seed, "--trace"] => one(seed, true),
         ["--seeds", count] => many(count, "0"),
         ["--seeds", count, "--from", from] => many(count, from),
+        #[cfg(feature = "mutations")]
+        ["--mutations"] => mutations(),
         _ => {
             eprintln!("{USAGE}");
             ExitCode::from(2)
         }
     }
+}
+
+#[cfg(feature = "mutations")]
+fn mutations() -> ExitCode {
+    use chat_simulation::mutations::{ALL, SEEDS, first_catch};
+
+    std::panic::set_hook(Box::new(|_| {}));
+    println!("| mutation | first seed | caught by |\n|---|---|---|");
+    let mut survivors = 0;
+    for (name, mutation) in ALL {
+        match first_catch(*mutation) {
+            Some(Report { seed, violation: Some(violation), .. }) => {
+                println!("| {name} | {seed} | {} |", violation.checker);
+            }
+            _ => {
+                survivors += 1;
+                println!("| {name} | none in {SEEDS} | **nothing** |");
+            }
+        }
+    }
+    if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn one(seed: &str, trace: bool) -> ExitCode {

@@ -16,7 +16,7 @@ use chat_session::{Housekeeper, Now, Random, Revision, SessionConfig, Worker};
 use chat_state::{
     command::{Command, DirectoryCommand},
     entry::Entry,
-    ids::{Incarnation, Lineage, MemberId, ShardId},
+    ids::{Incarnation, Index, Lineage, MemberId, ShardId},
     settings::{DeclaredChannel, Settings},
 };
 
@@ -55,6 +55,8 @@ pub(crate) struct Node {
     keeper: Housekeeper,
     begun: Option<Incarnation>,
     pub(crate) archive: Archive,
+    /// Where each shard ended when the process started: no client is served before every worker got there.
+    began_at: BTreeMap<ShardId, Index>,
     /// Takes clients.
     settled: bool,
     next_chores_ms: u64,
@@ -67,6 +69,8 @@ pub(crate) struct Hand {
     inbox: BTreeMap<ShardId, VecDeque<Item>>,
     read_only: VecDeque<bool>,
     outgoing: VecDeque<(ShardId, Request)>,
+    /// Shards for which the log takes nothing from this worker until then.
+    blocked: BTreeMap<ShardId, u64>,
     next_tick_ms: u64,
     /// Its thread does not run until then.
     pub(crate) stalled_until_ms: u64,
@@ -125,6 +129,7 @@ impl Node {
                 inbox,
                 read_only: VecDeque::new(),
                 outgoing: VecDeque::new(),
+                blocked: BTreeMap::new(),
                 next_tick_ms: env.now_ms(),
                 stalled_until_ms: 0,
             });
@@ -137,6 +142,7 @@ impl Node {
             hands,
             keeper,
             begun: None,
+            began_at: truth.shards().map(|shard| (shard, truth.last(shard))).collect(),
             settled: false,
             next_chores_ms: env.now_ms(),
             next_probe_ms: 0,
@@ -147,10 +153,6 @@ impl Node {
 
     pub(crate) fn takes_clients(&self) -> bool {
         self.settled
-    }
-
-    pub(crate) fn committer(&mut self) -> &mut Committer {
-        &mut self.committer
     }
 
     /// Nothing is on its way between the workers and the log.
@@ -189,7 +191,7 @@ impl Node {
             if !hand.read_only.is_empty() {
                 out.push((10, Work::News { worker }));
             }
-            if !hand.outgoing.is_empty() {
+            if hand.outgoing.iter().any(|(shard, _)| hand.takes(*shard, now_ms)) {
                 out.push((30, Work::Submit { worker }));
             }
             if now_ms >= hand.next_tick_ms {
@@ -204,7 +206,8 @@ impl Node {
     /// When something will be possible that is not now.
     pub(crate) fn next_due_ms(&self) -> u64 {
         let ticks = self.hands.iter().map(|hand| hand.next_tick_ms.max(hand.stalled_until_ms));
-        ticks.chain([self.next_chores_ms]).min().unwrap_or(u64::MAX)
+        let blocked = self.hands.iter().flat_map(|hand| hand.blocked.values().copied());
+        ticks.chain([self.next_chores_ms]).chain(blocked).min().unwrap_or(u64::MAX)
     }
 
     pub(crate) fn work(
@@ -229,7 +232,7 @@ impl Node {
             Work::Submit { worker } => {
                 // In order for each shard; between shards as it comes.
                 let mut waiting: BTreeMap<ShardId, Vec<Request>> = BTreeMap::new();
-                for (shard, request) in std::mem::take(&mut self.hands[worker].outgoing) {
+                for (shard, request) in self.hands[worker].take_outgoing(now.monotonic_ms) {
                     waiting.entry(shard).or_default().push(request);
                 }
                 let from = follower(worker);
@@ -348,11 +351,40 @@ impl Node {
         let asked = if self.settled { self.keeper.run(worker, now) } else { self.keeper.tick(worker, now) };
         self.hands[0].ask(asked);
         self.settled |= self.keeper.is_settled(&self.hands[0].worker)
-            && self.hands.iter().all(|hand| hand.worker.incarnation().is_some());
+            && self.hands.iter().all(|hand| hand.is_caught_up(&self.began_at));
     }
 }
 
 impl Hand {
+    fn is_caught_up(&self, ends: &BTreeMap<ShardId, Index>) -> bool {
+        self.worker.incarnation().is_some() && ends.iter().all(|(shard, end)| self.index(*shard) >= *end)
+    }
+
+    /// The log takes nothing for this shard for a while.
+    pub(crate) fn block(&mut self, shard: ShardId, until_ms: u64) {
+        self.blocked.insert(shard, until_ms);
+    }
+
+    fn takes(&self, shard: ShardId, now_ms: u64) -> bool {
+        self.blocked.get(&shard).is_none_or(|until| *until <= now_ms)
+    }
+
+    fn take_outgoing(&mut self, now_ms: u64) -> Vec<(ShardId, Request)> {
+        let outgoing = std::mem::take(&mut self.outgoing);
+        let (taken, left): (Vec<_>, Vec<_>) =
+            outgoing.into_iter().partition(|(shard, _)| self.takes(*shard, now_ms));
+        self.outgoing = left.into();
+        taken
+    }
+
+    /// How far the worker has applied a shard.
+    pub(crate) fn index(&self, shard: ShardId) -> Index {
+        match shard {
+            ShardId::DIRECTORY => self.worker.directory().index(),
+            ShardId(n) => self.worker.channels()[usize::from(n) - 1].index(),
+        }
+    }
+
     /// What the worker asked for goes on its way.
     pub(crate) fn collect(&mut self) {
         let requests = self.worker.take_requests();
@@ -365,6 +397,52 @@ impl Hand {
             (shard, Request { origin, dir_at, command })
         }));
     }
+}
+
+/// Lets a bit rot on a copy of the disk. Whatever opens must have everything; true when it does not open.
+pub(crate) fn try_rot(
+    plan: &Plan,
+    env: &mut Env,
+    machine: &Machine,
+    truth: &Truth,
+) -> Result<bool, Violation> {
+    let mut rotten = machine.twin();
+    // Opening proves the end of the log by a mark; what rots before it cannot be a torn write.
+    let Ok((log, recovered)) = LocalLog::open(rotten.disk(), &options(plan)) else { return Ok(false) };
+    let Some((last, end)) = recovered.report.end.clone() else { return Ok(false) };
+    if truth.shards().any(|shard| log.last(shard) < truth.last(shard)) {
+        // That is for the real start to find.
+        return Ok(false);
+    }
+    drop((log, recovered));
+    let files = rotten.disk().list().unwrap_or_default();
+    let others: Vec<_> = files.iter().filter(|file| file.name != last && file.length > 0).collect();
+    if others.is_empty() || env.chance.one_in(2) {
+        rotten.rot(&last, end, &mut env.chance);
+    } else {
+        let file = *env.chance.pick(&others);
+        rotten.rot(&file.name, file.length, &mut env.chance);
+    }
+    let Ok((log, recovered)) = LocalLog::open(rotten.disk(), &options(plan)) else { return Ok(true) };
+    let point = StartingPoint::new(&recovered, log.snapshots().clone());
+    let mut reached: BTreeMap<ShardId, Index> =
+        truth.shards().map(|shard| (shard, point.index(shard))).collect();
+    for entry in recovered.entries {
+        let Ok((shard, entry)) = entry else { return Ok(true) };
+        reached.insert(shard, entry.index);
+        let same = truth.entry(shard, entry.index).is_none_or(|committed| *committed == entry);
+        ensure!(same, Recovery, "a rotten log told another entry {} of shard {shard}", entry.index);
+    }
+    for (shard, index) in reached {
+        let last = truth.last(shard);
+        ensure!(
+            index >= last,
+            Recovery,
+            "a rotten log opened with {index} of {last} entries of shard {shard}"
+        );
+    }
+    // Chunks of history are checked when they are read.
+    Ok(point.replicas().is_err())
 }
 
 /// That the log kept everything that was committed, and invented nothing.

@@ -34,6 +34,8 @@ pub(crate) struct Faults {
     pub(crate) cut: u64,
     pub(crate) clock: u64,
     pub(crate) stall: u64,
+    /// The log takes nothing from a worker for one shard.
+    pub(crate) block: u64,
 }
 
 impl Plan {
@@ -45,10 +47,11 @@ impl Plan {
             power: rate(3),
             sync_error: rate(1),
             full_disk: rate(2),
-            rot: rate(1),
+            rot: rate(3),
             cut: 1 + rate(8),
             clock: rate(2),
             stall: rate(4),
+            block: rate(6),
         };
         let defaults = ConnectionLimits::default();
         let limits = ConnectionLimits {

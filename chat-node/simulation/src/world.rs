@@ -11,7 +11,7 @@ use crate::{
     expected,
     machine::{Machine, loss},
     network::Link,
-    node::{LINEAGE, Node, Stop, Work},
+    node::{LINEAGE, Node, Stop, Work, try_rot},
     plan::Plan,
     truth::Truth,
     violation::{Violation, ensure},
@@ -77,6 +77,7 @@ enum Fault {
     Cut,
     Clock,
     Stall,
+    Block,
 }
 
 impl World {
@@ -218,6 +219,7 @@ impl World {
             (rates.cut, Fault::Cut),
             (rates.clock, Fault::Clock),
             (rates.stall, Fault::Stall),
+            (rates.block, Fault::Block),
         ] {
             possible.push((rate * others, Action::Fault(fault)));
         }
@@ -283,6 +285,10 @@ impl World {
     }
 
     fn boot(&mut self) -> Result<(), Violation> {
+        if self.env.chance.below(4) < self.plan.faults.rot {
+            let refused = try_rot(&self.plan, &mut self.env, &self.machine, &self.truth)?;
+            self.counts.rot_refused += u64::from(refused);
+        }
         if !self.healing && self.env.chance.below(20) < self.plan.faults.power {
             // The power may go again while the node starts.
             let operations = self.env.chance.below(30);
@@ -423,6 +429,13 @@ impl World {
                 let minutes = i64::try_from(self.env.chance.below(120)).unwrap_or(0) - 60;
                 self.env.jump_wall_clock(minutes * 60_000);
             }
+            Fault::Block => {
+                let Some(node) = &mut self.node else { return };
+                let hand = self.env.chance.index(node.hands.len());
+                let shard = self.env.chance.below(u64::from(self.plan.shards) + 1);
+                let until = now + self.env.chance.below(200 * self.plan.step_ms);
+                node.hands[hand].block(ShardId(u16::try_from(shard).unwrap_or(0)), until);
+            }
             Fault::Stall => {
                 let until = now + self.env.chance.below(2_000);
                 let who = self.env.chance.index(self.clients.len() + 2);
@@ -485,10 +498,7 @@ impl World {
         for (number, hand) in node.hands.iter().enumerate() {
             for shard in self.truth.shards() {
                 let (directory, channels) = (hand.worker.directory(), hand.worker.channels());
-                let index = match shard {
-                    ShardId::DIRECTORY => directory.index(),
-                    ShardId(n) => channels[usize::from(n) - 1].index(),
-                };
+                let index = hand.index(shard);
                 let last = self.truth.last(shard);
                 ensure!(index == last, Replicas, "worker {number} is at {index} of {last} in shard {shard}");
                 self.truth.compare(directory, channels, shard, &format!("worker {number}"))?;

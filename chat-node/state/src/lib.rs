@@ -13,6 +13,8 @@ pub mod event;
 pub mod ids;
 mod journal;
 pub mod kept;
+#[cfg(feature = "mutations")]
+pub mod mutation;
 mod names;
 pub mod outcome;
 pub mod producers;

@@ -201,7 +201,10 @@ impl Recovered {
         bytes: &[u8],
         end: usize,
     ) -> Result<(), WalError> {
-        if records_behind(seed, bytes, end).any(|found| found.batch_start > end) {
+        let damaged = records_behind(seed, bytes, end).any(|found| found.batch_start > end);
+        #[cfg(feature = "mutations")]
+        let damaged = damaged && !chat_state::mutation::is(chat_state::mutation::Mutation::TailCutOnAnyError);
+        if damaged {
             let what = "a record in the middle cannot be read, though later ones can";
             return Err(WalError::Damaged { file: file.to_owned(), offset: end as u64, what });
         }

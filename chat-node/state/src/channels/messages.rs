@@ -103,6 +103,12 @@ impl ChannelShard {
         prefix: &Arc<str>,
     ) -> Result<EventKind, Refusal> {
         let limit = self.state.journal.settings.limits.topic_length;
+        #[cfg(feature = "mutations")]
+        let limit = if crate::mutation::is(crate::mutation::Mutation::NodeLocalSetting) {
+            crate::mutation::local_setting()
+        } else {
+            limit
+        };
         let at_ms = self.state.journal.time_ms;
         self.known_channel(channel)?.can_set_topic(user)?;
         let channel_id = channel;

@@ -156,6 +156,17 @@ impl State {
         Some(&mut present.sessions.get_mut(&origin.session)?.ids)
     }
 
+    #[cfg(feature = "mutations")]
+    pub(super) fn without_ids(mut self) -> Self {
+        if crate::mutation::is(crate::mutation::Mutation::DeduplicationNotInSnapshot) {
+            let present = self.present.values_mut().map(Arc::make_mut);
+            present
+                .flat_map(|present| present.sessions.values_mut())
+                .for_each(|sender| sender.ids = Ids::default());
+        }
+        self
+    }
+
     pub(super) fn present_mut(&mut self, user: UserId) -> &mut Present {
         Arc::make_mut(self.present.entry(user).or_default())
     }

@@ -148,6 +148,8 @@ impl ChannelShard {
         let (state, oldest, events, index): (State, Position, Vec<KeptEvent>, Vec<ConversationIndex>) =
             decode(Content::Channels, state)?;
         refuse_unknown_level(state.journal.level)?;
+        #[cfg(feature = "mutations")]
+        let state = state.without_ids();
         let shard = state.journal.shard;
         let mut stored: HashMap<Position, StoredRecord> = HashMap::new();
         for chunk in chunks {

@@ -40,9 +40,17 @@ impl Worker {
     /// The client sent a line that is too long; it was dropped.
     pub fn receive_too_long(&mut self, id: ConnectionId, now: Now) {
         self.now = now;
-        if !self.connection(id).is_closed() {
-            self.numeric(id, numeric::ERR_INPUTTOOLONG, &[]);
+        let limits = self.config.limits;
+        let connection = self.connection_mut(id);
+        if connection.is_closed() {
+            return;
         }
+        // It counts as a command. There is no line that could wait: past the rate, reading does.
+        if !connection.bucket.take(&limits, now) && !connection.paused {
+            connection.paused = true;
+            self.throttled.push(id);
+        }
+        self.numeric(id, numeric::ERR_INPUTTOOLONG, &[]);
     }
 
     /// Runs what waits on connections that may go on.

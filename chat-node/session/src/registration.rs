@@ -85,6 +85,14 @@ impl Connection {
     }
 }
 
+/// `PRI` is how HTTP/2 begins.
+fn is_http_method(verb: &str) -> bool {
+    matches!(
+        verb,
+        "GET" | "POST" | "HEAD" | "PUT" | "OPTIONS" | "CONNECT" | "DELETE" | "PATCH" | "TRACE" | "PRI"
+    )
+}
+
 impl Worker {
     /// Runs one line of a connection that is not registered yet.
     pub(crate) fn register(&mut self, id: ConnectionId, line: &Line<'_>) -> Flow {
@@ -108,7 +116,7 @@ impl Worker {
             }
             verb => {
                 // A web browser that was pointed at the IRC port, or made to.
-                if matches!(verb, "GET" | "POST" | "HEAD" | "PUT" | "OPTIONS" | "CONNECT") {
+                if is_http_method(verb) {
                     self.close(id, 4500, "This is an IRC port, not a web server");
                     return Flow::Done;
                 }

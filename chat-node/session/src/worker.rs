@@ -352,8 +352,10 @@ impl Worker {
     /// Writes ERROR and gives the connection to the edge; its session was dealt with.
     pub(crate) fn finish(&mut self, id: ConnectionId, web_socket_code: u16, reason: &str) {
         self.connection_mut(id).phase = Phase::Closed;
-        self.context = None;
+        // It may be another's command that fills this connection's output: that one's answers keep their label.
+        let context = self.context.take();
         self.say(id, |_, out| out.extend_from_slice(format!("ERROR :Closing link: {reason}\r\n").as_bytes()));
+        self.context = context;
         self.closing.push((id, Close { web_socket_code, reason: reason.to_owned() }));
     }
 }

@@ -64,8 +64,9 @@ impl Worker {
         let id_text = line.tags.get(ID_TAG).filter(|_| self.connection(id).has(Capability::MessageId));
         let message_id = match &id_text {
             None => None,
+            // Digits alone: a sign would parse, too.
             Some(text) => match text.parse::<u64>() {
-                Ok(number) if number > 0 => Some(number),
+                Ok(number) if number > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => Some(number),
                 _ => {
                     self.fail(
                         id,
@@ -79,6 +80,10 @@ impl Worker {
             },
         };
         let written: Vec<&str> = targets.split(',').filter(|target| !target.is_empty()).collect();
+        if written.is_empty() {
+            self.no_recipient(id, verb);
+            return Flow::Done;
+        }
         if let (Some(text), true) = (&id_text, written.len() > 1) {
             self.fail(id, verb, "INVALID_TARGET", &[text], "A message with an id has one target");
             return Flow::Done;

@@ -365,6 +365,11 @@ impl Hand {
         self.blocked.insert(shard, until_ms);
     }
 
+    /// The shards of what waits to be handed in.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = ShardId> + '_ {
+        self.outgoing.iter().map(|(shard, _)| *shard)
+    }
+
     fn takes(&self, shard: ShardId, now_ms: u64) -> bool {
         self.blocked.get(&shard).is_none_or(|until| *until <= now_ms)
     }

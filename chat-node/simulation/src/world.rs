@@ -431,10 +431,21 @@ impl World {
             }
             Fault::Block => {
                 let Some(node) = &mut self.node else { return };
-                let hand = self.env.chance.index(node.hands.len());
-                let shard = self.env.chance.below(u64::from(self.plan.shards) + 1);
+                // Where something waits, or else anywhere.
+                let waiting: Vec<(usize, ShardId)> = node
+                    .hands
+                    .iter()
+                    .enumerate()
+                    .flat_map(|(number, hand)| hand.waiting().map(move |shard| (number, shard)))
+                    .collect();
+                let (hand, shard) = if waiting.is_empty() {
+                    let shard = self.env.chance.below(u64::from(self.plan.shards) + 1);
+                    (self.env.chance.index(node.hands.len()), ShardId(u16::try_from(shard).unwrap_or(0)))
+                } else {
+                    *self.env.chance.pick(&waiting)
+                };
                 let until = now + self.env.chance.below(200 * self.plan.step_ms);
-                node.hands[hand].block(ShardId(u16::try_from(shard).unwrap_or(0)), until);
+                node.hands[hand].block(shard, until);
             }
             Fault::Stall => {
                 let until = now + self.env.chance.below(2_000);
@@ -481,7 +492,7 @@ impl World {
             for (n, life) in client.lives.iter().enumerate() {
                 let whole = n + 1 == present && !life.over;
                 expected::check_life(life, whole, &self.truth)?;
-                if whole {
+                if whole && !life.lost_sight {
                     expected::check_view(client, life, &self.truth)?;
                 }
                 self.counts.acknowledged += life.acknowledged.len() as u64;

@@ -129,7 +129,8 @@ impl Client {
     ) -> Result<(), Violation> {
         if username == self.life().username {
             // What RESUME SUCCESS said holds from some place of the batch on, even if the change itself is gone.
-            if self.phase == Phase::Resuming && (nick == self.resumed_nick || line.command == "NICK") {
+            let gap = !self.life().gaps.is_empty();
+            if self.phase == Phase::Resuming && (nick == self.resumed_nick || line.command == "NICK" || gap) {
                 nick.clone_into(&mut self.view.nick);
             }
             ensure!(nick == self.view.nick, Identity, "own nick is {:?}", self.view.nick);
@@ -173,7 +174,9 @@ impl Client {
     fn is_known_change(&self, line: &Line) -> bool {
         line.command == "NICK"
             && self.phase == Phase::Resuming
-            && line.person().is_some_and(|(nick, _)| !self.view.shares_channel(nick))
+            && line
+                .person()
+                .is_some_and(|(nick, _)| nick != self.view.nick && !self.view.shares_channel(nick))
     }
 
     /// That streams never go back, and no event comes twice.
@@ -325,6 +328,7 @@ impl Client {
             }
         }
         self.view.forget_strangers();
+        self.told_a_gap = true;
         Ok(())
     }
 
@@ -370,6 +374,7 @@ impl Client {
         let Some(channel) = self.view.channel(name) else { return Ok(()) };
         let named = std::mem::take(&mut channel.named);
         let Some(members) = &channel.members else {
+            self.told_a_gap &= self.phase == Phase::Resuming;
             if named.contains(&own) {
                 channel.members = Some(named);
             } else {

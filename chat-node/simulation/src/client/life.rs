@@ -23,6 +23,8 @@ pub(crate) struct Life {
     pub(crate) seen: BTreeMap<u16, Vec<Seen>>,
     /// Of each shard: where it was told that something before this position is gone, and how much it had seen then.
     pub(crate) gaps: BTreeMap<u16, Vec<(usize, u64)>>,
+    /// The connection ended after a gap was told and before the channels were shown anew: what it is in is not known.
+    pub(crate) lost_sight: bool,
     /// Texts of its messages that were acknowledged.
     pub(crate) acknowledged: Vec<String>,
     /// Texts in the order in which they were first sent.

@@ -47,6 +47,8 @@ pub(crate) struct Client {
     texts: u64,
     /// The server said that the session goes on.
     attached: bool,
+    /// A gap was told, and the channels not shown anew yet.
+    told_a_gap: bool,
     /// Since when the session is without its connection, as far as the client knows.
     cut_at_ms: u64,
     resumed_nick: String,
@@ -109,6 +111,7 @@ impl Client {
             next_id: 1,
             texts: 0,
             attached: false,
+            told_a_gap: false,
             cut_at_ms: 0,
             resumed_nick: String::new(),
             nicks_tried: 0,
@@ -219,6 +222,10 @@ impl Client {
     pub(crate) fn disconnected(&mut self, env: &mut Env) {
         self.phase = Phase::Offline;
         self.view.stop_naming();
+        let was_told_a_gap = std::mem::take(&mut self.told_a_gap);
+        if let Some(life) = self.lives.last_mut() {
+            life.lost_sight |= was_told_a_gap;
+        }
         self.output.clear();
         self.input.clear();
         self.batches.clear();

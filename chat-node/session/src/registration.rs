@@ -145,9 +145,11 @@ impl Worker {
             self.need_more_params(id, "USER");
             return;
         };
+        // Colours and the like are left out: nobody could tell a client here what is wrong with its real name.
+        let real_name: String = real_name.chars().filter(|char| !char.is_control()).collect();
         let registration = self.connection_mut(id).registration();
         registration.username = Some(name::username(username, USERNAME_LENGTH));
-        registration.real_name = name::cut(real_name, REAL_NAME_LENGTH).to_owned();
+        registration.real_name = name::cut(&real_name, REAL_NAME_LENGTH).to_owned();
     }
 
     fn want_resume(&mut self, id: ConnectionId, line: &Line<'_>) {

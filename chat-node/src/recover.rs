@@ -42,6 +42,13 @@ impl StartingPoint {
         for damaged in &passed_over {
             tracing::warn!(error = %damaged, "a damaged snapshot was passed over for an older one");
         }
+        if report.cut_bytes > 0 {
+            tracing::warn!(
+                bytes = report.cut_bytes,
+                "the last batch of the log was cut short, as a crash during a write leaves it; it was removed. \
+                 Nothing of it had been acknowledged, if the disk keeps what it says that it has flushed"
+            );
+        }
         tracing::debug!(?report, "the log was recovered");
         Self { store, snapshots, shards: identity.shards, lineage: identity.lineage }
     }

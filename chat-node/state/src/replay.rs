@@ -115,8 +115,13 @@ fn leavers(shard: &ChannelShard, channel: ChannelId, after: Position) -> impl It
 
 /// Whether a change of the name of somebody who left, or its QUIT, may be among what is not kept.
 fn is_leaver_gone(directory: &Directory, user: UserId, shown: Position) -> bool {
+    lost_of(directory, user).is_none_or(|lost| lost > shown)
+}
+
+/// The newest change of a name that is not kept; none if the user is gone.
+fn lost_of(directory: &Directory, user: UserId) -> Option<Position> {
     let known = directory.user(user).or_else(|| directory.closing_user(user).map(|closing| &closing.user));
-    known.is_none_or(|user| user.lost > shown)
+    known.map(|user| user.lost)
 }
 
 /// A user's place in a channel while the replay goes on.
@@ -214,7 +219,7 @@ impl<'a> View<'a> {
             let events_gone = shard.dropped_in(*id).is_some_and(|gone| gone > after && gone >= own.joined);
             let shown = directory_seen.max(own.joined_dir_at);
             let is_name_gone = |(other, member): (&UserId, &Member)| {
-                directory.user(*other).is_some_and(|other| other.lost > shown.max(member.joined_dir_at))
+                lost_of(directory, *other).is_some_and(|lost| lost > shown.max(member.joined_dir_at))
             };
             let names_gone = || {
                 shard.channel(*id).is_some_and(|channel| channel.members.iter().any(is_name_gone))

@@ -77,13 +77,15 @@ pub(crate) fn generate(check: bool) -> Result<()> {
 }
 
 pub(crate) fn numbers() -> Result<()> {
-    build::devcluster()?;
+    let devcluster = build::devcluster()?;
     let programs = build::programs()?;
-    Step::cargo()
+    let measured = Step::cargo()
         .args(["run", "--quiet", "--package", "e2e", "--", "--numbers", "docs/numbers.md"])
         .args(["--operator"])
         .args([&programs.operator])
         .args(["--chat-node"])
         .args([&programs.chat_node])
-        .run()
+        .run();
+    let gone = Step::new(&devcluster).args(["down"]).run();
+    measured.and(gone)
 }

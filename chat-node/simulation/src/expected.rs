@@ -257,7 +257,7 @@ pub(crate) fn check_view(client: &Client, life: &Life, truth: &Truth) -> Result<
         truth.directory.user(user).map_or_else(|| format!("user {user}"), |user| user.nick.clone())
     };
     let mut channels = BTreeMap::new();
-    for channel in truth.channels.iter().flat_map(|shard| shard.channels()) {
+    for channel in truth.channels.iter().flat_map(chat_state::channels::ChannelShard::channels) {
         if channel.member(user).is_some() {
             let members: BTreeSet<String> = channel.members.keys().map(|member| nick(*member)).collect();
             channels.insert(channel.name.to_ascii_lowercase(), members);
@@ -291,7 +291,8 @@ pub(crate) fn check_history(truth: &Truth) -> Result<(), Violation> {
                         _ => None,
                     })
                     .collect();
-            let history = shard.history(channel.id).into_iter().flat_map(|history| history.iter());
+            let history =
+                shard.history(channel.id).into_iter().flat_map(chat_state::channels::Conversation::iter);
             let kept: Vec<u64> = history.map(|record| record.event.position.0).collect();
             let positions: Vec<u64> = stored.iter().map(|(position, _)| *position).collect();
             ensure!(

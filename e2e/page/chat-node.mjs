@@ -27,8 +27,12 @@ export class ChatNode {
     return `http://${this.#addresses.web}/`;
   }
 
+  get webPort() {
+    return portOf(this.#addresses.web);
+  }
+
   get ircPort() {
-    return Number(this.#addresses.irc.split(':')[1]);
+    return portOf(this.#addresses.irc);
   }
 
   /** The end of what it logged. */
@@ -109,4 +113,8 @@ export class ChatNode {
     }
     removeDirectory(this.#folder);
   }
+}
+
+function portOf(address) {
+  return Number(address.split(':')[1]);
 }

@@ -1,6 +1,8 @@
 // A person at the chat page: what one can see there and do there. Only this module knows the page's elements.
 
-import { PATIENCE_MS } from './wait.mjs';
+import assert from 'node:assert/strict';
+
+import { PATIENCE_MS, until } from './wait.mjs';
 
 /** How long a page may take to come back by itself after an outage. */
 const RETURN_MS = 60_000;
@@ -83,6 +85,14 @@ export class Person {
 
   async texts() {
     return (await this.messages()).map(({ text }) => text);
+  }
+
+  /** Waits until so many messages are shown as are expected, and compares them. */
+  async shows(expected, when) {
+    const enough = async () => (await this.texts()).length >= expected.length;
+    const scene = async () => `shown: ${JSON.stringify(await this.texts())}`;
+    await until(`${this.nick} sees ${expected.length} messages, ${when}`, enough, { scene });
+    assert.deepEqual(await this.texts(), expected, `what ${this.nick} sees, ${when}`);
   }
 
   sees(text) {

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { ChatNode } from './chat-node.mjs';
 import { IrcClient } from './irc-client.mjs';
 import { Person } from './person.mjs';
+import { Relay } from './relay.mjs';
 
 export class World {
   #browser;
@@ -12,6 +13,7 @@ export class World {
   #scenario;
   #people = [];
   #guests = [];
+  #relays = [];
 
   constructor({ browser, program, screenshots, scenario }) {
     this.#browser = browser;
@@ -42,6 +44,13 @@ export class World {
     return guest;
   }
 
+  /** A way to the node's page that can be broken. */
+  async relay() {
+    const relay = await Relay.to(this.node.webPort);
+    this.#relays.push(relay);
+    return relay;
+  }
+
   /** Ends the node; from now on a page may fail to open its WebSocket. */
   outage(signal) {
     for (const { page } of this.#people) page.tolerateOutages();
@@ -64,6 +73,7 @@ export class World {
 
   async close() {
     for (const guest of this.#guests) guest.close();
+    for (const relay of this.#relays) relay.close();
     for (const { page } of this.#people) await page.close().catch(() => {});
     await this.node.close();
   }

@@ -2,6 +2,7 @@
 
 import * as accessibility from './accessibility.mjs';
 import * as history from './history.mjs';
+import * as lostEcho from './lost-echo.mjs';
 import * as phone from './phone.mjs';
 import * as policy from './policy.mjs';
 import * as receipts from './receipts.mjs';
@@ -10,4 +11,16 @@ import * as reload from './reload.mjs';
 import { killed, stopped } from './restart.mjs';
 import * as talk from './talk.mjs';
 
-export const scenarios = [talk, receipts, reload, stopped, killed, history, refusals, phone, accessibility, policy];
+export const scenarios = [
+  talk,
+  receipts,
+  reload,
+  stopped,
+  killed,
+  lostEcho,
+  history,
+  refusals,
+  phone,
+  accessibility,
+  policy,
+];

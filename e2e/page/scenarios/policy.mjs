@@ -24,7 +24,7 @@ export async function play(world) {
     script.textContent = 'window.ranInline = true';
     document.body.append(script);
     const image = new Image();
-    image.src = 'http://127.0.0.2:9/elsewhere.png';
+    image.src = 'http://127.0.0.2/elsewhere.png';
     document.body.append(image);
   });
   const noticed = (directive) =>

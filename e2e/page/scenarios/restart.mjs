@@ -53,32 +53,27 @@ async function restart(world, signal, end) {
     `${nick} offline`,
   ]);
   for (const person of people) {
-    await person.allAcknowledged();
     for (const text of written) await person.sees(text);
+    await person.allAcknowledged();
   }
-  await compare(people, written, 'after the restart');
+  const order = await anna.texts();
+  assert.deepEqual([...order].sort(), [...written].sort(), 'every message once');
+  for (const { nick } of people) {
+    const own = (texts) => texts.filter((text) => text.startsWith(`${nick} `));
+    assert.deepEqual(own(order), own(written), `in the order in which ${nick} wrote them`);
+  }
+  await bert.shows(order, 'after the restart, in the order of the other page');
   await world.pictureAll('resumed');
 
   // What the node kept, as against what the pages remember.
   await anna.page.reload();
   await anna.online();
-  await anna.sees(written.at(-1));
-  await compare(people, written, 'after the restart and a reload');
+  await anna.shows(order, 'after a reload');
   const dora = await world.joined('dora', CHANNEL);
-  await dora.sees(written.at(-1));
-  await compare([anna, bert, dora], written, 'for somebody who comes later');
-}
-
-async function compare(people, written, when) {
-  const seen = [];
-  for (const person of people) seen.push(await person.texts());
-  assert.deepEqual([...seen[0]].sort(), [...written].sort(), `every message once, ${when}`);
-  seen.slice(1).forEach((texts) => assert.deepEqual(texts, seen[0], `the same order, ${when}`));
-  for (const { nick } of people.slice(0, 2)) {
-    const own = (texts) => texts.filter((text) => text.startsWith(`${nick} `));
-    assert.deepEqual(own(seen[0]), own(written), `in the order in which ${nick} wrote them, ${when}`);
-  }
+  await dora.shows(order, 'coming later');
+  await anna.hasPeople(3);
   for (const person of people) {
-    assert.doesNotMatch(await person.everything(), /missing|(anna|bert) left/, `no gap and nobody gone, ${when}`);
+    await person.shows(order, 'at the end');
+    assert.doesNotMatch(await person.everything(), /missing|(anna|bert) left/, 'no gap, and nobody was gone');
   }
 }

@@ -53,8 +53,7 @@ export async function play(world) {
 
   const said = ['hello from a page', 'hello, anna ✓ žluťoučký 日本', MARKUP, 'anna waves'];
   await bert.openConversation(CHANNEL);
-  assert.deepEqual(await anna.texts(), said);
-  assert.deepEqual(await bert.texts(), said);
+  for (const person of [anna, bert]) await person.shows(said, 'at the end');
   await world.pictureAll('end');
 
   await bert.page.click('#leave');

@@ -171,7 +171,7 @@ impl Walk<'_> {
                 }
             }
             EventKind::Message { target, name, message, .. } => {
-                self.take_message(event, own, target, name, message)
+                self.take_message(event, own, target, name, message);
             }
             EventKind::Settings { topics, .. } => {
                 for (channel, topic) in topics {

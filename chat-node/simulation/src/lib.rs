@@ -10,12 +10,14 @@ mod chance;
 mod client;
 mod env;
 mod expected;
+mod faults;
 mod machine;
 #[cfg(feature = "mutations")]
 pub mod mutations;
 mod network;
 mod node;
 mod plan;
+mod recovery;
 mod truth;
 mod violation;
 mod world;

@@ -67,10 +67,10 @@ export class ChatNode {
       () => over || /^.*\bready\b.*\n/m.exec(this.#log.slice(from))?.[0],
       { within: STARTED_MS, scene: async () => this.log },
     );
-    // A program that cannot be started at all is not tried again.
+    // What does not start the first time is not tried again.
     if (ready === true) {
-      const { code } = await node.ended;
-      if (code === 2) throw new Error(`the chat node refuses its configuration:\n${this.log}`);
+      const { code, signal } = await node.ended;
+      if (this.#process === null) throw new Error(`the chat node does not start: ${signal ?? `exit code ${code}`}`);
       return false;
     }
     for (const name of Object.keys(this.#addresses)) {

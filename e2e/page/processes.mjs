@@ -12,7 +12,10 @@ export function start(program, args, { group = false, ...options }) {
   const child = spawn(program, args, { ...options, detached: group });
   const started = {
     child,
-    kill: (signal) => signalTo(child.pid, group, signal),
+    kill: (signal) => {
+      // Once it has ended its id may be another's.
+      if (running.has(started)) signalTo(child.pid, group, signal);
+    },
     ended: new Promise((resolve, reject) => {
       child.on('error', (error) => reject(new Error(`${program} cannot be started: ${error.message}`)));
       child.on('exit', (code, signal) => {

@@ -41,9 +41,14 @@ async function restart(world, signal, end) {
     await person.say(`${person.nick} offline`);
     await person.message(`${person.nick} offline`, 'pending', 'Sending');
   }
-  await anna.page.until('the page says what is going on', () =>
-    /connection is lost|Connecting/.test(document.getElementById('banner-text').textContent),
-  );
+  for (const { page, nick } of people) {
+    await page.until(
+      `${nick}’s page says what is going on`,
+      () =>
+        !document.getElementById('banner').hidden &&
+        /connection is lost|Connecting/.test(document.getElementById('banner-text').textContent),
+    );
+  }
   await world.pictureAll('outage');
 
   await world.node.start();

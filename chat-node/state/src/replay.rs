@@ -13,7 +13,7 @@
 //!   unless the client names the change;
 //! - a QUIT whose forgetting is no longer kept is shown;
 //! - a gap in a channel that ended since is not told, nor one that held only an invitation to a shard where the user
-//!   never acted.
+//!   never acted, or only own messages from outside.
 //!
 //! Streams are merged by time under the log's order: nothing goes before the directory events it has seen, no `Freed`
 //! before the forgettings it names.

@@ -15,7 +15,7 @@ use chat_state::{
     outcome::Outcome,
 };
 use proptest::prelude::*;
-use random::{Life, Step, all_shards, bytes, step};
+use random::{Life, Step, all_shards, bytes, config, step};
 use room::{DIRECTORY, Room};
 
 fn live(steps: &[Step]) -> Life {
@@ -60,7 +60,7 @@ fn events(room: &Room, shard: ShardId) -> impl Iterator<Item = &chat_state::even
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config(96))]
 
     #[test]
     fn replicas_are_equal(steps in proptest::collection::vec(step(), 1..150)) {

@@ -14,7 +14,7 @@ use chat_state::{
     replay::{Gap, Replay, replay},
 };
 use proptest::prelude::*;
-use random::{Life, Step, step};
+use random::{Life, Step, config, step};
 use room::{Room, Who, happened};
 
 type Place = (ShardId, Position);
@@ -146,7 +146,7 @@ fn live(steps: &[Step], resume_window_ms: u64) -> Life {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config(128))]
 
     /// Whenever the connection was lost: what is replayed is what would have been seen live, in that order.
     #[test]
@@ -210,6 +210,7 @@ proptest! {
         for user in alive(&room) {
             let replay = replay(user, &room.directory, &room.shards, &stops[lost]);
             let mut missing_in: BTreeSet<ChannelId> = BTreeSet::new();
+            let mut own_missing: BTreeSet<ChannelId> = BTreeSet::new();
             let mut missing_direct: BTreeSet<ShardId> = BTreeSet::new();
             let mut missed_invitation: BTreeSet<ShardId> = BTreeSet::new();
             let mut names_missing = false;
@@ -238,6 +239,12 @@ proptest! {
                     EventKind::Message { target: Target::User { .. }, .. } => {
                         missing_direct.insert(*shard);
                     }
+                    // From outside it was, perhaps, and then it is no gap of a channel of the user's.
+                    EventKind::Message { target: Target::Channel { channel, .. }, .. }
+                        if event.actor == Some(user) =>
+                    {
+                        own_missing.insert(*channel);
+                    }
                     EventKind::Message { target: Target::Channel { channel, .. }, .. }
                     | EventKind::Parted { channel, .. }
                     | EventKind::Joined { channel, .. }
@@ -245,13 +252,13 @@ proptest! {
                     | EventKind::ModeChanged { channel, .. }
                     | EventKind::Invited { channel, .. }
                     | EventKind::Kicked { channel, .. } => {
-                        // An own message from outside was never in a channel of the user's.
                         missing_in.insert(*channel);
                     }
                     EventKind::Settings { topics, .. } => missing_in.extend(topics.iter().map(|(id, _)| *id)),
                     EventKind::NickChanged { .. }
                     | EventKind::AwayChanged { .. }
-                    | EventKind::RealNameChanged { .. } => names_missing = true,
+                    | EventKind::RealNameChanged { .. }
+                    | EventKind::Freed { .. } => names_missing = true,
                     _ => {}
                 }
             }
@@ -273,10 +280,26 @@ proptest! {
             let forgotten_missing = onlooker.shown[lost..].iter().any(|(shard, event, _)| {
                 matches!(event.kind, EventKind::Forgotten { .. }) && event.position < oldest(*shard)
             });
+            // A message to some of a channel is taken for one that the user may have missed.
+            let missed_by_some = |channel: &ChannelId| {
+                onlooker.shown[lost..].iter().any(|(shard, event, _)| {
+                    matches!(&event.kind, EventKind::Message { target: Target::Channel { channel: to, at_least: Some(_) }, .. } if to == channel)
+                        && event.position < oldest(*shard)
+                })
+            };
+            // Whose names changed before they left is not known once they are gone.
+            let directory_behind = stops[lost][&ShardId::DIRECTORY].0 + 1 < oldest(ShardId::DIRECTORY).0;
+            let leaver_gone = directory_behind
+                && onlooker.shown[lost..].iter().any(|(_, event, _)| match &event.kind {
+                    EventKind::Parted { .. } => event.actor.is_some_and(|user| room.directory.user(user).is_none()),
+                    EventKind::Kicked { target, .. } => room.directory.user(*target).is_none(),
+                    EventKind::Forgotten { user, .. } => room.directory.user(*user).is_none(),
+                    _ => false,
+                });
             for gap in &replay.gaps {
                 match gap {
                     Gap::Channel { channel, .. } => prop_assert!(
-                        missing_in.contains(channel) || names_missing || forgotten_missing,
+                        missing_in.contains(channel) || own_missing.contains(channel) || missed_by_some(channel) || names_missing || forgotten_missing || leaver_gone,
                         "user {user}: {gap:?} though nothing is missing"
                     ),
                     Gap::Direct { shard, .. } => {

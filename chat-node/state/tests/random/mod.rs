@@ -19,6 +19,12 @@ use proptest::prelude::*;
 
 use super::room::{DIRECTORY, Room, Who};
 
+/// `PROPTEST_CASES` asks for more lives.
+pub fn config(cases: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig { cases: asked.unwrap_or(cases), failure_persistence: None, ..ProptestConfig::default() }
+}
+
 pub const CHANNELS: [&str; 4] = ["#a", "#B", "#c", "#d"];
 pub const NICKS: [&str; 5] = ["ann", "BOB", "cy", "Ann", "dee"];
 
@@ -300,6 +306,8 @@ impl Life {
                     .and_then(|log| Some(log.iter().rev().nth(back)?.proposals.clone()));
                 if let Some(proposals) = again {
                     self.room.apply(shard, proposals);
+                    // One that came after a gap may be the next one now.
+                    self.room.resume_streams(shard);
                 }
             }
             _ => self.take_of_person(step),
@@ -378,7 +386,8 @@ impl Life {
             }
             Step::ForgetOnly { .. } => {
                 // One shard is ahead of the others.
-                if room.directory.closing_user(who.user).is_some() {
+                let closing = room.directory.closing_user(who.user);
+                if closing.is_some_and(|closing| closing.user.reach.contains(&ShardId(1))) {
                     room.forget(node, ShardId(1), who.user);
                 }
             }
@@ -407,6 +416,9 @@ impl Life {
             return;
         };
         let Some(channel) = self.channel(channel) else { return };
+        if !self.room.reach(who, channel.shard) {
+            return;
+        }
         let other = |target: usize, life: &Self| life.person(target).map(|person| person.who);
         match *step {
             Step::Part { .. } => drop(self.room.part(who, channel)),
@@ -429,7 +441,6 @@ impl Life {
                 }
             }
             Step::Say { kind, id, text, .. } => {
-                self.room.ask_directory(who, DirectoryCommand::Reach { shards: vec![channel.shard] });
                 let (message, at_least) = message(&self.room, who, kind, id, text);
                 let target = Target::Channel { channel, at_least };
                 let command = ChannelCommand::Message { target, message };
@@ -462,7 +473,9 @@ impl Life {
 
     fn tell(&mut self, who: Who, target: Who, id: Option<u64>, text: u8) {
         let shard = home_shard(target.user, self.room.shard_count());
-        self.room.ask_directory(who, DirectoryCommand::Reach { shards: vec![shard] });
+        if !self.room.reach(who, shard) {
+            return;
+        }
         let (message, _) = message(&self.room, who, text, id, text);
         let target = Target::User { user: target.user };
         let command = ChannelCommand::Message { target, message };

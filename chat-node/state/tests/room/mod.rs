@@ -121,6 +121,18 @@ impl Room {
         Stamp { incarnation: node, sequence: *sequence }
     }
 
+    /// The nodes go on after what the shard took of their streams.
+    pub fn resume_streams(&mut self, shard: ShardId) {
+        let producers = match shard {
+            DIRECTORY => self.directory.producers(),
+            shard => self.shard(shard).producers(),
+        };
+        let last: Vec<_> = producers.open().map(|(node, producer)| (node, producer.last_sequence)).collect();
+        for (node, sequence) in last {
+            self.sequences.insert((node, shard), sequence);
+        }
+    }
+
     /// The next proposal of the node to this shard comes after `sequence`.
     pub fn rewind_stamp(&mut self, node: Incarnation, shard: ShardId, sequence: u64) {
         self.sequences.insert((node, shard), sequence);
@@ -238,9 +250,19 @@ impl Room {
         self.directory.prefix(who.user).cloned().unwrap_or_else(|| "gone!u@h".into())
     }
 
+    /// A shard is in the user's reach before the first proposal there; not if the user closed before.
+    pub fn reach(&mut self, who: Who, shard: ShardId) -> bool {
+        self.ask_directory(who, DirectoryCommand::Reach { shards: vec![shard] });
+        let closing = self.directory.closing_user(who.user).map(|closing| &closing.user);
+        let user = self.directory.user(who.user).or(closing);
+        user.is_some_and(|user| user.reach.contains(&shard))
+    }
+
     pub fn join_with(&mut self, who: Who, name: &str, key: Option<&str>) -> Outcome {
         let shard = channel_shard(&name.to_ascii_lowercase(), self.shard_count());
-        self.ask_directory(who, DirectoryCommand::Reach { shards: vec![shard] });
+        if !self.reach(who, shard) {
+            return Outcome::Refused(Refusal::StaleSession);
+        }
         let prefix = self.prefix(who);
         let command = ChannelCommand::Join {
             name: name.into(),
@@ -282,7 +304,9 @@ impl Room {
 
     pub fn tell(&mut self, who: Who, user: UserId, text: &str, id: Option<u64>) -> Outcome {
         let shard = home_shard(user, self.shard_count());
-        self.ask_directory(who, DirectoryCommand::Reach { shards: vec![shard] });
+        if !self.reach(who, shard) {
+            return Outcome::Refused(Refusal::StaleSession);
+        }
         let message = self.message(who, MessageKind::Privmsg, text, id);
         self.ask(who, shard, ChannelCommand::Message { target: Target::User { user }, message })
     }

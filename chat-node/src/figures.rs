@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -44,6 +44,8 @@ pub(crate) struct WorkerFigures {
     /// Connections that were given to it and are not closed yet.
     pub(crate) tcp: AtomicU32,
     pub(crate) websocket: AtomicU32,
+    /// It was told that the log takes nothing, and answers its clients so.
+    pub(crate) refusing: AtomicBool,
     totals: Mutex<Totals>,
 }
 

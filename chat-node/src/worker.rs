@@ -383,6 +383,7 @@ impl WorkerThread {
             Delivery::ReadOnly(read_only) => {
                 let reason = read_only.then(|| chat_log::log::Reason::DiskFull.to_string());
                 self.core.set_read_only(reason);
+                self.figures.refusing.store(read_only, Ordering::Relaxed);
             }
             Delivery::SnapshotWanted { shard } => {
                 if shard.0 % self.workers == self.number {

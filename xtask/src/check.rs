@@ -1,6 +1,6 @@
 //! `test`, `generate` and `numbers`.
 
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 
 use anyhow::Result;
 use clap::Args;
@@ -57,18 +57,24 @@ fn in_a_cluster(full: bool) -> Result<()> {
         heading("the development cluster's own test");
         Step::new(&devcluster).args(["self-test"]).run()?;
     }
-    let programs = build::programs()?;
     heading("the whole product in a cluster");
-    let tested = Step::cargo()
+    end_to_end(&devcluster, &[])
+}
+
+/// Runs the end-to-end program with these arguments more, then takes the cluster down.
+fn end_to_end(devcluster: &Path, arguments: &[&str]) -> Result<()> {
+    let programs = build::programs()?;
+    let ran = Step::cargo()
         .args(["run", "--quiet", "--package", "e2e", "--"])
         .args(["--operator"])
         .args([&programs.operator])
         .args(["--chat-node"])
         .args([&programs.chat_node])
+        .args(arguments)
         .run();
-    // Whatever the tests left must go, also when they failed.
-    let gone = Step::new(&devcluster).args(["down"]).run();
-    tested.and(gone)
+    // Whatever it left must go, also when it failed.
+    let gone = Step::new(devcluster).args(["down"]).run();
+    ran.and(gone)
 }
 
 pub(crate) fn generate(check: bool) -> Result<()> {
@@ -77,15 +83,5 @@ pub(crate) fn generate(check: bool) -> Result<()> {
 }
 
 pub(crate) fn numbers() -> Result<()> {
-    let devcluster = build::devcluster()?;
-    let programs = build::programs()?;
-    let measured = Step::cargo()
-        .args(["run", "--quiet", "--package", "e2e", "--", "--numbers", "docs/numbers.md"])
-        .args(["--operator"])
-        .args([&programs.operator])
-        .args(["--chat-node"])
-        .args([&programs.chat_node])
-        .run();
-    let gone = Step::new(&devcluster).args(["down"]).run();
-    measured.and(gone)
+    end_to_end(&build::devcluster()?, &["--numbers", "docs/numbers.md"])
 }

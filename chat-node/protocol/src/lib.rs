@@ -9,6 +9,7 @@ pub mod capability;
 pub mod casemap;
 pub mod chathistory;
 pub mod framer;
+mod glob;
 pub mod isupport;
 pub mod limits;
 pub mod line;

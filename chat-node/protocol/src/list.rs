@@ -86,6 +86,16 @@ impl<'a> ListRequest<'a> {
         }
     }
 
+    /// About how many characters are compared to decide on a channel whose name has so many bytes.
+    pub fn cost(&self, name_bytes: usize) -> usize {
+        let unwanted = self.conditions.iter().filter_map(|condition| match condition {
+            ListCondition::NotNamed(pattern) => Some(*pattern),
+            _ => None,
+        });
+        let patterns = self.names.iter().copied().chain(unwanted);
+        self.conditions.len() + patterns.map(|pattern| pattern.len() + name_bytes).sum::<usize>()
+    }
+
     /// Whether a channel is to be listed.
     pub fn accepts(&self, channel: &Listed<'_>) -> bool {
         let named = self.names.is_empty() || self.names.iter().any(|name| names(name, channel.name));

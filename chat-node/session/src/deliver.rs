@@ -136,7 +136,8 @@ impl Worker {
                     self.attached(*request, *user, *session, *generation);
                 }
             }
-            EventKind::Closing { sessions, reason, .. } => {
+            EventKind::Closing { user, sessions, reason, .. } => {
+                self.invisible.remove(user);
                 for session in sessions {
                     self.session_ended(*session, reason);
                 }
@@ -161,7 +162,14 @@ impl Worker {
             EventKind::RealNameChanged { user, prefix, real_name } => {
                 self.tell_acquaintances(shard, event, *user, own, &Body::SetName { prefix, real_name });
             }
-            EventKind::UserModesChanged { .. } => self.user_modes_changed(own, proposal),
+            EventKind::UserModesChanged { user, modes } => {
+                if modes.invisible {
+                    self.invisible.insert(*user);
+                } else {
+                    self.invisible.remove(user);
+                }
+                self.user_modes_changed(own, proposal);
+            }
             EventKind::Settings { topics, .. } => self.declared_topics(shard, proposal, event, topics),
             EventKind::Joined { .. }
             | EventKind::Parted { .. }

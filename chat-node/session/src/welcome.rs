@@ -35,7 +35,7 @@ impl Worker {
 
     pub(crate) fn lusers(&mut self, id: ConnectionId) {
         let users = self.directory.user_count();
-        let invisible = self.directory.users().filter(|(_, user)| user.modes.invisible).count();
+        let invisible = self.invisible.len();
         let channels: usize =
             self.channels.iter().map(chat_state::channels::ChannelShard::channel_count).sum();
         let visible = users.saturating_sub(invisible);

@@ -1,7 +1,7 @@
 //! One worker thread without its I/O: replicas of every shard, the connections it serves, and what goes between.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -52,6 +52,8 @@ pub struct Worker {
     pub(crate) catching_up: Vec<ConnectionId>,
     pub(crate) next_open: u64,
     pub(crate) fan_out: u64,
+    /// Users with the mode `i`, for LUSERS.
+    pub(crate) invisible: BTreeSet<UserId>,
     /// Most users at a time since the node started, for LUSERS.
     pub(crate) most_users: usize,
     /// Label of the command whose answers are being written.
@@ -87,6 +89,8 @@ impl Worker {
         channels: Vec<ChannelShard>,
     ) -> Self {
         assert_eq!(channels.len(), usize::from(config.shards), "one replica per channel shard");
+        let invisible =
+            directory.users().filter(|(_, user)| user.modes.invisible).map(|(id, _)| id).collect();
         Self {
             config,
             random,
@@ -108,6 +112,7 @@ impl Worker {
             catching_up: Vec::new(),
             next_open: 0,
             fan_out: 0,
+            invisible,
             most_users: 0,
             context: None,
             requests: Vec::new(),

@@ -11,7 +11,7 @@ use chat_state::{
     ids::channel_shard,
 };
 
-use super::channel::visible;
+use super::{channel::visible, long::Effort};
 use crate::{
     connection::{ConnectionId, Identity},
     worker::Worker,
@@ -27,13 +27,15 @@ impl Worker {
         self.numeric_text(id, numeric::RPL_LISTSTART, &["Channel"], numeric::RPL_LISTSTART.text());
         let client = self.client_name(id);
         let mut answer = self.long_answer(id);
+        let effort = Effort::new();
         let shown = self
             .listed(&request)
+            .take_while(|channel| effort.spend(Effort::LOOK + request.cost(channel.name.len())))
             .filter(|channel| visible(channel, Some(identity.user)))
             .filter(|channel| request.accepts(&self.summary(channel)));
         for channel in shown {
             let topic = channel.topic.as_ref().map_or("", |topic| &topic.text);
-            let fits = answer.add(|out| {
+            let fits = answer.add_for(&effort, |out| {
                 LineWriter::begin(out)
                     .numeric(&self.config.server_name, numeric::RPL_LIST, &client)
                     .param(&channel.name)
@@ -44,6 +46,7 @@ impl Worker {
                 break;
             }
         }
+        let answer = answer.found_with(&effort);
         self.say_long(id, "LIST", answer);
         self.numeric(id, numeric::RPL_LISTEND, &[]);
     }

@@ -1,4 +1,7 @@
-//! Answers that may be long (WHO, LIST, CHATHISTORY): as many lines as the connection's output has room for.
+//! Answers that may be long (WHO, LIST, CHATHISTORY): as many lines as the connection's output has room for, found in
+//! as much time as one command may take of its worker.
+
+use std::cell::Cell;
 
 use crate::{connection::ConnectionId, worker::Worker};
 
@@ -9,7 +12,44 @@ pub(crate) struct LongAnswer {
     cut: bool,
 }
 
+/// What one command may cost, in characters looked at or written, and what takes as long. A worker needs a few
+/// milliseconds for all of it, and serves nobody else meanwhile.
+const EFFORT: usize = 1 << 20;
+
+/// How much of [`EFFORT`] a command has left.
+pub(super) struct Effort(Cell<usize>);
+
+impl Effort {
+    /// To come to a user or a channel.
+    pub(super) const LOOK: usize = 32;
+    /// To write a line about one.
+    pub(super) const LINE: usize = 192;
+
+    pub(super) fn new() -> Self {
+        Self(Cell::new(EFFORT))
+    }
+
+    /// False, and nothing is left, if it was more than there was.
+    pub(super) fn spend(&self, cost: usize) -> bool {
+        let left = self.0.get().checked_sub(cost);
+        self.0.set(left.unwrap_or(0));
+        left.is_some()
+    }
+}
+
 impl LongAnswer {
+    /// Adds a line if it may still cost that; otherwise as [`Self::add`].
+    pub(super) fn add_for(&mut self, effort: &Effort, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        self.cut |= !effort.spend(Effort::LINE);
+        !self.cut && self.add(write)
+    }
+
+    /// What was looked for was looked for with this: if it is spent, there may be more.
+    pub(super) fn found_with(mut self, effort: &Effort) -> Self {
+        self.cut |= effort.0.get() == 0;
+        self
+    }
+
     /// Adds a line, or notes that it did not fit. False if no more will fit.
     pub(crate) fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
         let before = self.lines.len();
@@ -37,7 +77,7 @@ impl Worker {
     pub(crate) fn say_long(&mut self, id: ConnectionId, verb: &str, answer: LongAnswer) {
         self.say(id, |_, out| *out = answer.lines);
         if answer.cut {
-            let text = "There is more than fits into one answer; ask for less";
+            let text = "There may be more than fits into one answer; ask for less";
             self.standard_reply(id, "NOTE", verb, "TOO_MANY_MATCHES", &[], text);
         }
     }

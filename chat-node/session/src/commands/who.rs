@@ -4,7 +4,7 @@ use std::{collections::HashSet, net::IpAddr};
 
 use chat_protocol::{
     Capability, Folded, Line, LineWriter,
-    mask::glob,
+    mask::Glob,
     name, numeric,
     who::{Who, WhoField, WhoRequest, Whox},
 };
@@ -14,7 +14,10 @@ use chat_state::{
     ids::{ChannelId, UserId},
 };
 
-use super::channel::{rank_symbols, visible};
+use super::{
+    channel::{rank_symbols, visible},
+    long::Effort,
+};
 use crate::{
     connection::{ConnectionId, Identity},
     worker::Worker,
@@ -48,21 +51,28 @@ impl Worker {
             all_prefixes: self.connection(id).has(Capability::MultiPrefix),
         };
         let mut answer = self.long_answer(id);
+        let effort = Effort::new();
         // There are no operators of the server.
         if request.who == Who::Everyone {
-            for row in self.rows(identity.user, request.mask) {
-                if !answer.add(|out| style.write(&row, out)) {
+            for row in self.rows(identity.user, request.mask, &effort) {
+                if !answer.add_for(&effort, |out| style.write(&row, out)) {
                     break;
                 }
             }
         }
+        let answer = answer.found_with(&effort);
         self.say_long(id, "WHO", answer);
         self.numeric(id, numeric::RPL_ENDOFWHO, &[request.mask]);
     }
 
-    fn rows<'a>(&'a self, asker: UserId, mask: &'a str) -> Box<dyn Iterator<Item = Row<'a>> + 'a> {
+    fn rows<'a>(
+        &'a self,
+        asker: UserId,
+        mask: &'a str,
+        effort: &'a Effort,
+    ) -> Box<dyn Iterator<Item = Row<'a>> + 'a> {
         if name::names_channel(mask) {
-            return Box::new(self.rows_of_channel(asker, mask));
+            return Box::new(self.rows_of_channel(asker, mask, effort));
         }
         let own: HashSet<ChannelId> =
             self.channels.iter().flat_map(|shard| shard.channels_of(asker)).collect();
@@ -74,23 +84,30 @@ impl Worker {
         if let Some((id, user)) = named.and_then(|id| Some((id, self.directory.user(id)?))) {
             return Box::new(std::iter::once(row(id, user)));
         }
-        let matches = |user: &User| {
-            [&user.nick, &user.username, &user.host, &user.real_name].into_iter().any(|text| glob(mask, text))
-        };
-        Box::new(self.directory.users().filter(move |(_, user)| matches(user)).filter_map(
-            move |(id, user)| {
-                let row = row(id, user);
-                let shared = row.channel.is_some_and(|(channel, _)| channel.member(asker).is_some());
-                (!user.modes.invisible || id == asker || shared).then_some(row)
-            },
-        ))
+        let mask = Glob::new(mask);
+        let texts = |user: &'a User| [&user.nick, &user.username, &user.host, &user.real_name];
+        let looked_at =
+            move |user| effort.spend(Effort::LOOK + texts(user).into_iter().map(String::len).sum::<usize>());
+        let users = self.directory.users().take_while(move |(_, user)| looked_at(user));
+        let matching = users.filter(move |(_, user)| texts(user).into_iter().any(|text| mask.matches(text)));
+        Box::new(matching.filter_map(move |(id, user)| {
+            let row = row(id, user);
+            let shared = row.channel.is_some_and(|(channel, _)| channel.member(asker).is_some());
+            (!user.modes.invisible || id == asker || shared).then_some(row)
+        }))
     }
 
-    fn rows_of_channel<'a>(&'a self, asker: UserId, name: &str) -> impl Iterator<Item = Row<'a>> + use<'a> {
+    fn rows_of_channel<'a>(
+        &'a self,
+        asker: UserId,
+        name: &str,
+        effort: &'a Effort,
+    ) -> impl Iterator<Item = Row<'a>> + use<'a> {
         let channel = self.channel(name).and_then(|known| self.shard(known.id.shard).channel(known.id));
         channel.filter(|channel| visible(channel, Some(asker))).into_iter().flat_map(move |channel| {
             let inside = channel.member(asker).is_some();
-            channel.members.iter().filter_map(move |(id, member)| {
+            let members = channel.members.iter().take_while(|_| effort.spend(Effort::LOOK));
+            members.filter_map(move |(id, member)| {
                 let user = self.directory.user(*id)?;
                 (inside || !user.modes.invisible).then_some(Row { user, channel: Some((channel, member)) })
             })
@@ -105,8 +122,9 @@ impl Worker {
         asker: UserId,
         own: &HashSet<ChannelId>,
     ) -> Option<(&'a Channel, &'a Member)> {
-        let channels =
-            || self.channels.iter().flat_map(|shard| shard.channels_of(id).map(move |at| (shard, at)));
+        // Every shard that may know the user: there may be many more.
+        let shards = || user.reach.iter().map(|shard| self.shard(*shard));
+        let channels = || shards().flat_map(|shard| shard.channels_of(id).map(move |at| (shard, at)));
         let shared = channels().find(|(_, channel)| own.contains(channel));
         let open = || {
             let mut open = channels().filter(|(shard, at)| {

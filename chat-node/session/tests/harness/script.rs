@@ -16,6 +16,7 @@
 //! | `@set <limit> <value>` | before anything else: a limit of the settings or of the connections, `motd`, `channel` |
 //! | `@connect <name> [websocket] [tls]` | opens a connection |
 //! | `@register <name> [<capability> …]` | registers under that nick, and reads up to the MOTD; `${name.token}` is the resume token |
+//! | `@crowd <number>` | so many register as `crowd<n>`, with long real names, and say nothing |
 //! | `@disconnect <name>` | the transport is lost |
 //! | `@closed <name> [<WebSocket code>]` | the server closed this connection |
 //! | `@clear [<name> …]` | forgets what was not read, of these or of all |
@@ -173,6 +174,16 @@ impl Player {
             "set" => return self.set(first, rest[first.len()..].trim_start()),
             "connect" => self.connect(first, &words[1..]),
             "register" => return self.register(first, &words[1..]),
+            "crowd" => {
+                let number: u32 = first.parse().map_err(|_| "`@crowd <number>`")?;
+                for n in 0..number {
+                    let real_name = "long ".repeat(30);
+                    let id = self.room().connect("crowd.example", Framing::Tcp, false);
+                    self.room().send(id, format!("NICK crowd{n}").as_bytes());
+                    self.room().send(id, format!("USER crowd 0 * :{real_name}").as_bytes());
+                    self.room().output(id);
+                }
+            }
             "disconnect" => {
                 let client = self.read(first)?;
                 client.open = false;

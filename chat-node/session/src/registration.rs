@@ -99,7 +99,7 @@ impl Worker {
         let params = &line.params;
         match &*line.verb_upper() {
             "CAP" => self.cap(id, line),
-            "NICK" => self.want_nick(id, params.filled(0)),
+            "NICK" => self.want_nick(id, line),
             "USER" => self.want_user(id, line),
             "PASS" => {
                 // No server password exists; a client that sends one is not told whether it is right.
@@ -127,17 +127,10 @@ impl Worker {
         Flow::Done
     }
 
-    fn want_nick(&mut self, id: ConnectionId, nick: Option<&str>) {
-        let Some(nick) = nick else {
-            self.numeric(id, numeric::ERR_NONICKNAMEGIVEN, &[]);
-            return;
-        };
-        let limit = usize::from(self.directory.settings().limits.nick_length);
-        if !name::is_nick(nick, limit) {
-            self.numeric(id, numeric::ERR_ERRONEUSNICKNAME, &[nick]);
-            return;
+    fn want_nick(&mut self, id: ConnectionId, line: &Line<'_>) {
+        if let Some(nick) = self.asked_nick(id, line) {
+            self.connection_mut(id).registration().nick = Some(nick.to_owned());
         }
-        self.connection_mut(id).registration().nick = Some(nick.to_owned());
     }
 
     fn want_user(&mut self, id: ConnectionId, line: &Line<'_>) {

@@ -12,16 +12,22 @@ use crate::{
 };
 
 impl Worker {
-    pub(crate) fn nick(&mut self, id: ConnectionId, identity: Identity, line: &Line<'_>) {
+    /// The nick that a NICK asks for, also before registration. A client that cannot have it is told so.
+    pub(crate) fn asked_nick<'l>(&mut self, id: ConnectionId, line: &Line<'l>) -> Option<&'l str> {
         let Some(nick) = line.params.filled(0) else {
             self.numeric(id, numeric::ERR_NONICKNAMEGIVEN, &[]);
-            return;
+            return None;
         };
         let limit = usize::from(self.directory.settings().limits.nick_length);
         if !name::is_nick(nick, limit) {
             self.numeric(id, numeric::ERR_ERRONEUSNICKNAME, &[nick]);
-            return;
+            return None;
         }
+        Some(nick)
+    }
+
+    pub(crate) fn nick(&mut self, id: ConnectionId, identity: Identity, line: &Line<'_>) {
+        let Some(nick) = self.asked_nick(id, line) else { return };
         if !self.may_write(id, "NICK") {
             return;
         }

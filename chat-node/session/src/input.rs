@@ -1,6 +1,6 @@
 //! Lines of clients on their way in: one at a time, at the rate that is allowed, and in order.
 
-use chat_protocol::{Line, LineError, numeric};
+use chat_protocol::{Capability, Line, LineError, numeric};
 
 use crate::{
     commands::Flow,
@@ -118,8 +118,21 @@ impl Worker {
             LineError::InvalidUtf8 => {
                 self.fail(id, "*", "INVALID_UTF8", &[], "Message rejected: it is not UTF-8");
             }
+            LineError::ForbiddenByte => {
+                let text = "Message rejected: it contains NUL, CR or LF";
+                if self.connection(id).has(Capability::StandardReplies) {
+                    self.fail(id, "*", "INVALID_LINE", &[], text);
+                } else {
+                    self.numeric_text(id, numeric::ERR_UNKNOWNERROR, &["*"], text);
+                }
+            }
+            LineError::BadCommand if self.connection(id).identity().is_none() => {
+                self.numeric(id, numeric::ERR_NOTREGISTERED, &[]);
+            }
+            // The word may be anything, so it is not sent back.
+            LineError::BadCommand => self.numeric(id, numeric::ERR_UNKNOWNCOMMAND, &["*"]),
             // Nothing that a client meant to be answered.
-            LineError::Empty | LineError::NoCommand | LineError::BadCommand | LineError::ForbiddenByte => {}
+            LineError::Empty | LineError::NoCommand => {}
         }
     }
 }

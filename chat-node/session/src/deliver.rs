@@ -61,7 +61,7 @@ impl Worker {
                 (None, Command::Directory(DirectoryCommand::Open(open)))
                     if ours && self.asked_here(open.request) =>
                 {
-                    self.not_opened(open.request, refusal != Refusal::InvalidNick);
+                    self.not_opened(open.request, refusal == Refusal::NickInUse);
                 }
                 (None, Command::Directory(DirectoryCommand::Attach(attach)))
                     if ours && self.asked_here(attach.request) =>

@@ -145,6 +145,7 @@ impl Worker {
         registration.real_name = name::cut(&real_name, REAL_NAME_LENGTH).to_owned();
     }
 
+    /// One that is refused takes back what was said before it.
     fn want_resume(&mut self, id: ConnectionId, line: &Line<'_>) {
         if !self.connection(id).has(Capability::Resume) {
             self.fail(
@@ -160,23 +161,28 @@ impl Worker {
             self.need_more_params(id, "RESUME");
             return;
         };
-        let mut seen = Vec::new();
+        let earlier = self.connection_mut(id).registration().resume.take();
+        let mut resume = match (token, earlier) {
+            ("+", Some(resume)) => resume,
+            ("+", None) => {
+                let text = "RESUME + goes on a RESUME with a token, and none stands before it";
+                self.fail(id, "RESUME", "NEED_TOKEN", &[], text);
+                return;
+            }
+            (token, _) => Resume { token: token.to_owned(), seen: Vec::new() },
+        };
         for text in list.split(',').filter(|text| *text != "*") {
             let Some(at) = MsgId::from_str(text).ok().and_then(|msgid| self.position_of(msgid)) else {
                 self.fail(id, "RESUME", "INVALID_MSGID", &[text], "This is not a msgid of this network");
                 return;
             };
-            seen.push(at);
+            resume.seen.push(at);
         }
-        let registration = self.connection_mut(id).registration();
-        match &mut registration.resume {
-            Some(resume) if token == "+" => resume.seen.extend(seen),
-            _ => registration.resume = Some(Resume { token: token.to_owned(), seen }),
-        }
-        if registration.resume.as_ref().is_some_and(|resume| resume.seen.len() > MAX_SEEN) {
-            registration.resume = None;
+        if resume.seen.len() > MAX_SEEN {
             self.fail(id, "RESUME", "TOO_MANY", &[], "Name each stream once");
+            return;
         }
+        self.connection_mut(id).registration().resume = Some(resume);
     }
 
     /// The shard and position of a msgid of this network's present history.
@@ -217,15 +223,23 @@ impl Worker {
     }
 
     fn cap_request(&mut self, id: ConnectionId, list: &str) {
+        // A token is made when the session is: one that has none cannot be resumed later.
+        let no_token = self.connection(id).identity().is_some_and(|identity| {
+            self.directory.session(identity.session).is_none_or(|session| !session.resumable())
+        });
+        let offered = Capabilities::all();
         let connection = self.connection_mut(id);
         connection.negotiate(true);
-        let granted =
-            capability::request(list, connection.asked, Capabilities::all(), connection.cap_version);
+        let granted = capability::request(list, connection.asked, offered, connection.cap_version);
         let answer = match granted {
+            Ok(_) if no_token && list.split(' ').any(|name| name == Capability::Resume.name()) => "NAK",
             Ok(asked) => {
                 connection.asked = asked;
                 // What depends on a capability that was not asked for has no effect.
                 connection.capabilities = asked.effective();
+                if no_token {
+                    connection.capabilities = connection.capabilities.without(Capability::Resume);
+                }
                 connection.variant = Variant::new(connection.framing(), connection.capabilities);
                 "ACK"
             }

@@ -11,7 +11,7 @@ use chat_state::{
 };
 
 use crate::{
-    client::{Client, Life, Seen, what},
+    client::{Client, Life, Seen, first_word, what},
     truth::Truth,
     violation::{Violation, ensure},
 };
@@ -253,7 +253,8 @@ impl Walk<'_> {
             };
             // The stored prefix is that of the sender, whatever nick it has by now.
             debug_assert!(self.truth.user(username(&message.prefix)).is_some());
-            self.show(event, what(verb, username(&message.prefix), &place, &message.text));
+            let text = first_word(&message.text);
+            self.show(event, what(verb, username(&message.prefix), &place, text));
         }
     }
 }

@@ -17,7 +17,10 @@ use chat_state::{
     outcome::{Outcome, Refusal},
 };
 
-use crate::violation::{Violation, ensure};
+use crate::{
+    client::first_word,
+    violation::{Violation, ensure},
+};
 
 /// States are compared at every so many entries.
 const COMPARED_EVERY: u64 = 4;
@@ -29,7 +32,7 @@ pub(crate) struct Truth {
     entries: BTreeMap<ShardId, Vec<Arc<Entry>>>,
     events: BTreeMap<ShardId, Vec<Arc<Event>>>,
     states: BTreeMap<(ShardId, Index), u64>,
-    /// Where each text was stored.
+    /// Where each text was stored, by its first word.
     texts: BTreeMap<String, Vec<(ShardId, Position)>>,
     ids: BTreeMap<(ShardId, SessionId, u64), Position>,
     /// Newest number of each conversation of a channel.
@@ -84,7 +87,7 @@ impl Truth {
 
     /// Where a text was stored.
     pub(crate) fn stored(&self, text: &str) -> &[(ShardId, Position)] {
-        self.texts.get(text).map_or(&[], Vec::as_slice)
+        self.texts.get(first_word(text)).map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn user(&self, username: &str) -> Option<UserId> {
@@ -245,7 +248,7 @@ impl Truth {
     fn stored_message(&mut self, shard: ShardId, event: &Event) -> Result<(), Violation> {
         let EventKind::Message { target, message, number, session, .. } = &event.kind else { return Ok(()) };
         let at = event.position;
-        self.texts.entry(message.text.clone()).or_default().push((shard, at));
+        self.texts.entry(first_word(&message.text).to_owned()).or_default().push((shard, at));
         if let Some(id) = message.id {
             let first = self.ids.insert((shard, *session, id), at);
             ensure!(
@@ -269,7 +272,7 @@ impl Truth {
             return Ok(());
         };
         let there = self.event(shard, *position).is_some_and(
-            |event| matches!(&event.kind, EventKind::Message { message: stored, .. } if stored.text == message.text),
+            |event| matches!(&event.kind, EventKind::Message { message: stored, .. } if message.text.starts_with(&stored.text)),
         );
         ensure!(there, Deduplication, "{:?} is said to be at {position} of shard {shard}", message.text);
         Ok(())

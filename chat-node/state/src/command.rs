@@ -198,7 +198,7 @@ pub struct Message {
     pub prefix: Arc<str>,
     /// The recipient's nick when it was sent, for direct messages; empty otherwise.
     pub to_nick: String,
-    /// Empty for TAGMSG.
+    /// Empty for TAGMSG. In a proposal as the client sent it; in events cut so that every receiver's line fits.
     pub text: String,
     /// Client-only tags as sent, escaped, joined by `;`: `+typing=active;+draft/reply=…`.
     pub tags: String,

@@ -160,6 +160,51 @@ fn a_repeat_is_recognised_though_the_world_moved_on() {
     let _ = node;
 }
 
+/// The line that a receiver gets has 510 bytes at most, and a longer nick leaves less of them for the text.
+#[test]
+fn a_long_text_is_cut_to_fit_and_recognised_under_any_nick() {
+    let (mut room, _, op, guest, channel) = lounge();
+    let text = "é".repeat(245);
+    let line = |room: &Room, target: &str| {
+        let stored = room.texts(channel).pop().unwrap();
+        format!(":{} PRIVMSG {target} :{stored}", room.prefix(op)).len()
+    };
+    let first = happened(room.say(op, channel, &text, Some(1))).position;
+    assert!(
+        (509..=510).contains(&line(&room, "#lounge")),
+        "cut between letters, and no shorter than it must"
+    );
+    for nick in ["a-much-longer-nick", "o"] {
+        let command = chat_state::command::DirectoryCommand::Nick { nick: nick.into() };
+        happened(room.ask_directory(op, command));
+        assert_eq!(
+            refused(room.say(op, channel, &text, Some(1))),
+            Refusal::Duplicate { position: first },
+            "as {nick}"
+        );
+    }
+    let other = format!("{text}!");
+    assert_eq!(refused(room.say(op, channel, &other, Some(1))), Refusal::IdReused, "another end");
+    let operators = Target::Channel { channel, at_least: Some(MemberPrefix::Operator) };
+    match &happened(send(&mut room, op, operators, MessageKind::Privmsg, &text, None)).kind {
+        EventKind::Message { message, .. } => {
+            let line = format!(":{} PRIVMSG @#lounge :{}", message.prefix, message.text);
+            assert!((509..=510).contains(&line.len()));
+        }
+        other => panic!("{other:?}"),
+    }
+    let mut named = (*room.message(op, MessageKind::Privmsg, &text, None)).clone();
+    named.to_nick = "guest".into();
+    let (target, message) = (Target::User { user: guest.user }, named.into());
+    match &happened(room.ask(op, ShardId(1), ChannelCommand::Message { target, message })).kind {
+        EventKind::Message { message, .. } => {
+            let line = format!(":{} PRIVMSG guest :{}", message.prefix, message.text);
+            assert!((509..=510).contains(&line.len()));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_refused_message_leaves_its_id_free() {
     let (mut room, _, op, guest, channel) = lounge();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chat_protocol::{Capability, Folded, Line, limits, name, numeric};
+use chat_protocol::{Capability, Folded, Line, name, numeric};
 use chat_state::{
     command::{ChannelCommand, Command, MemberPrefix, Message, MessageKind, Target},
     ids::{ShardId, channel_shard, home_shard},
@@ -128,7 +128,7 @@ impl Worker {
             match addressee {
                 Ok(addressee) => {
                     let Addressee { shard, target, written, to_nick, away } = addressee;
-                    let message = Arc::new(draft.message(Arc::clone(&prefix), to_nick, &written));
+                    let message = Arc::new(draft.message(Arc::clone(&prefix), to_nick));
                     let away = away.filter(|_| draft.kind == MessageKind::Privmsg);
                     let kind = PendingKind::Message { verb, target: written, id: draft.id, away };
                     let command = Command::Channel(ChannelCommand::Message { target, message });
@@ -199,17 +199,13 @@ struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    /// Cut so that the line fits for every receiver, and so is the same in history.
-    fn message(&self, prefix: Arc<str>, to_nick: String, target: &str) -> Message {
-        // ":" prefix " PRIVMSG " target " :" text
-        let around = 1 + prefix.len() + " PRIVMSG ".len() + target.len().max(to_nick.len()) + " :".len();
-        let room = limits::BODY_TEXT_BYTES.saturating_sub(around);
-        let text = &self.text[..self.text.floor_char_boundary(room)];
+    /// With the text as the client sent it: where it is stored it is cut to fit.
+    fn message(&self, prefix: Arc<str>, to_nick: String) -> Message {
         Message {
             kind: self.kind,
             prefix,
             to_nick,
-            text: text.to_owned(),
+            text: self.text.to_owned(),
             tags: self.tags.to_owned(),
             id: self.id,
         }

@@ -6,6 +6,8 @@ use crate::env::Env;
 const CHANNELS: &[&str] = &["#a", "#Bee", "#c", "#lounge"];
 /// Messages without an answer that a client lets pile up.
 const MOST_OPEN: usize = 24;
+/// What a client may send in a line, without tags and line ending.
+const LINE_BYTES: usize = 510;
 
 impl Client {
     /// One thing that a person might do.
@@ -96,20 +98,30 @@ impl Client {
             return;
         }
         let mut text = self.new_text();
+        self.life().sent.push(text.clone());
         if env.chance.one_in(6) {
-            let filler = usize::try_from(env.chance.below(300)).unwrap_or(0);
-            text = format!("{text} {}", "y".repeat(filler));
+            // Some as long as a line can be: the server cuts them to what fits behind the sender's name.
+            let line = "PRIVMSG  : ".len() + target.len() + text.len();
+            let most = if env.chance.one_in(3) { LINE_BYTES - line } else { 300 };
+            let least = if most == 300 { 0 } else { most - 20 };
+            let filler = env.chance.between(least as u64, most as u64);
+            text = format!("{text} {}", "y".repeat(usize::try_from(filler).unwrap_or(0)));
         }
         let text = text.trim_end().to_owned();
-        self.life().sent.push(text.clone());
         if !self.kind.ids {
             self.say(&format!("PRIVMSG {target} :{text}"));
             return;
         }
         let id = self.next_id;
         self.next_id += 1 + env.chance.below(2);
+        let is_long = text.len() > 300;
         self.sends.insert(id, Sending { target: target.to_owned(), text, sent_at_ms: env.now_ms() });
         self.send(id);
+        if is_long && env.chance.one_in(3) {
+            // Whatever is sent again is the same message under another nick, which leaves it less room.
+            let nick = self.new_nick(env);
+            self.say(&format!("NICK {nick}-the-longer"));
+        }
     }
 
     fn send(&mut self, id: u64) {

@@ -1,12 +1,13 @@
 //! What a client makes of each line, and what cannot be.
 
 use chat_state::{
+    command::Target,
     event::EventKind,
     ids::{Position, ShardId, channel_shard, home_shard},
 };
 
 use super::{
-    Batch, Client, Phase, Seen,
+    Batch, Client, Phase, Seen, Sending, first_word,
     line::{Line, Msgid},
     what,
 };
@@ -105,7 +106,7 @@ impl Client {
             "PRIVMSG" | "NOTICE" => {
                 let shown = if in_channel { place } else { "" };
                 if !self.is_to_self(line) {
-                    self.record(line, truth, &what(command, username, shown, line.last()))?;
+                    self.record(line, truth, &what(command, username, shown, first_word(line.last())))?;
                 }
                 if username == self.life().username {
                     self.hear_own(line)?;
@@ -223,15 +224,15 @@ impl Client {
         let to_self = self.is_to_self(line);
         ensure!(id.is_some() == self.kind.ids || to_self, Deduplication, "the id of an own message: {id:?}");
         if let Some(sending) = id.and_then(|id| self.sends.remove(&id)) {
-            ensure!(sending.text == text, Deduplication, "the id was given to {:?}", sending.text);
+            ensure!(is_cut_of(&text, &sending.text), Deduplication, "the id was given to {:?}", sending.text);
         }
-        self.life().acknowledged.push(text);
+        self.life().acknowledged.push(first_word(&text).to_owned());
         Ok(())
     }
 
     fn acknowledged(&mut self, id: u64) {
         if let Some(sending) = self.sends.remove(&id) {
-            self.life().acknowledged.push(sending.text);
+            self.life().acknowledged.push(first_word(&sending.text).to_owned());
         }
     }
 
@@ -241,7 +242,7 @@ impl Client {
         let stored = at.and_then(|at| truth.event(ShardId(at.shard), Position(at.position)));
         if let Some(sending) = self.sends.get(&id) {
             let right = stored.is_some_and(
-                |event| matches!(&event.kind, EventKind::Message { message, .. } if message.text == sending.text),
+                |event| matches!(&event.kind, EventKind::Message { message, .. } if is_cut_of(&message.text, &sending.text)),
             );
             ensure!(right, Deduplication, "{:?} is not there", sending.text);
             self.acknowledged(id);
@@ -272,8 +273,7 @@ impl Client {
             ("RESUME", code) => ensure!(false, Subscription, "RESUME is refused: {code}"),
             (_, "ID_REUSED") => {
                 if let Some(sending) = id.and_then(|id| self.sends.remove(&id)) {
-                    let stored = truth.stored(&sending.text).len();
-                    ensure!(stored == 1, Deduplication, "{:?} is stored {stored} times", sending.text);
+                    check_reuse(&sending, truth)?;
                 }
             }
             ("PRIVMSG", "DUPLICATE_WINDOW" | "INVALID_ID" | "INVALID_TARGET") => {
@@ -401,11 +401,9 @@ impl Client {
         };
         let shard = ShardId(shard);
         let of = |event: &chat_state::event::Event| match &event.kind {
-            EventKind::Message {
-                target: chat_state::command::Target::Channel { channel, .. },
-                number,
-                ..
-            } if *number > 0 => Some(*channel),
+            EventKind::Message { target: Target::Channel { channel, .. }, number, .. } if *number > 0 => {
+                Some(*channel)
+            }
             _ => None,
         };
         let channel = truth.event(shard, Position(first)).and_then(|event| of(event));
@@ -444,6 +442,26 @@ impl Client {
         let label = line.tag("label").or_else(|| batch?.label.as_deref())?;
         label.strip_prefix('m')?.parse().ok()
     }
+}
+
+/// Whether a stored text is what was sent, or as much of it as fits into a line.
+fn is_cut_of(stored: &str, sent: &str) -> bool {
+    sent.starts_with(stored) && first_word(stored) == first_word(sent)
+}
+
+/// This client gives no id to two texts: where one is said to be of another message, the target must be another by now.
+fn check_reuse(sending: &Sending, truth: &Truth) -> Result<(), Violation> {
+    let stored = truth.stored(&sending.text);
+    ensure!(stored.len() == 1, Deduplication, "{:?} is stored at {stored:?}", sending.text);
+    let (shard, at) = stored[0];
+    if let Some(event) = truth.event(shard, at)
+        && let EventKind::Message { target: Target::Channel { channel, .. }, name, .. } = &event.kind
+    {
+        let same =
+            name.eq_ignore_ascii_case(&sending.target) && truth.shard(shard).channel(*channel).is_some();
+        ensure!(!same, Deduplication, "{:?} is at {at} of shard {shard}, and so was this", sending.text);
+    }
+    Ok(())
 }
 
 fn text_of(line: &Line, at: usize) -> String {

@@ -25,9 +25,9 @@ pub(crate) struct Life {
     pub(crate) gaps: BTreeMap<u16, Vec<(usize, u64)>>,
     /// The connection ended after a gap was told and before the channels were shown anew: what it is in is not known.
     pub(crate) lost_sight: bool,
-    /// Texts of its messages that were acknowledged.
+    /// First words of its messages that were acknowledged: nobody else ever says them.
     pub(crate) acknowledged: Vec<String>,
-    /// Texts in the order in which they were first sent.
+    /// First words in the order in which they were first sent.
     pub(crate) sent: Vec<String>,
     /// A message was refused and sent again later: order between messages is the client's own doing.
     pub(crate) reordered: bool,
@@ -80,4 +80,9 @@ impl Kind {
 /// What is recorded of an event.
 pub(crate) fn what(command: &str, username: &str, place: &str, text: &str) -> String {
     format!("{command} {username} {} {text}", place.to_ascii_lowercase())
+}
+
+/// What a text is known by: the server may cut what follows.
+pub(crate) fn first_word(text: &str) -> &str {
+    text.split(' ').next().unwrap_or_default()
 }

@@ -9,7 +9,7 @@ mod view;
 use std::collections::BTreeMap;
 
 pub(crate) use self::{
-    life::{Kind, Life, Seen, what},
+    life::{Kind, Life, Seen, first_word, what},
     view::View,
 };
 use crate::{chance::Chance, env::Env, truth::Truth, violation::Violation};

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use chat_protocol::limits::BODY_TEXT_BYTES;
+
 use crate::{
     channels::{ChannelShard, Record, conversation::ConversationKey, sender::digest},
     command::{Message, MessageKind, Target},
@@ -41,6 +43,11 @@ impl ChannelShard {
                 Arc::from("")
             }
         };
+        let stored = fitting(message, target, &name);
+        if stored.kind != MessageKind::Tagmsg && stored.text.is_empty() {
+            // A prefix and a target that leave no room for a word.
+            return Err(Refusal::Malformed);
+        }
         if let Some(id) = message.id {
             let position = self.state.journal.next_position();
             if let Some(ids) = self.state.ids_mut(origin) {
@@ -51,7 +58,7 @@ impl ChannelShard {
         Ok(EventKind::Message {
             target: target.clone(),
             name,
-            message: Arc::clone(message),
+            message: stored,
             number,
             session: origin.session,
         })
@@ -121,6 +128,26 @@ impl ChannelShard {
             topic: text,
         })
     }
+}
+
+/// The message with its text cut so that the line fits for every receiver, and so is the same in history.
+///
+/// Only here: what is asked for has the text as the client sent it. By that a repeat is recognised, whatever nick the
+/// sender, or the recipient, has meanwhile.
+fn fitting(message: &Arc<Message>, target: &Target, name: &str) -> Arc<Message> {
+    // ":" prefix " PRIVMSG " target " :" text
+    let status = usize::from(is_for_some(target));
+    let around = 1
+        + message.prefix.len()
+        + " PRIVMSG ".len()
+        + status
+        + name.len().max(message.to_nick.len())
+        + " :".len();
+    let room = message.text.floor_char_boundary(BODY_TEXT_BYTES.saturating_sub(around));
+    if room == message.text.len() {
+        return Arc::clone(message);
+    }
+    Arc::new(Message { text: message.text[..room].to_owned(), ..Message::clone(message) })
 }
 
 /// STATUSMSG: not for everybody in the channel.

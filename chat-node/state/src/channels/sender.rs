@@ -86,7 +86,8 @@ impl Ids {
     }
 }
 
-/// What makes a message the same: target and content. Not its prefix, which a change of nick changes.
+/// What makes a message the same: target and content, as sent. Not its prefix, which a change of nick changes, and so
+/// not its text as cut for that prefix.
 pub(crate) fn digest(target: &Target, message: &Message) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut eat = |bytes: &[u8]| {

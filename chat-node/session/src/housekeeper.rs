@@ -44,6 +44,8 @@ pub struct Housekeeper {
     detached: BTreeMap<(SessionId, Generation), u64>,
     /// Up to where the direct messages of a shard were proposed to be copied to another.
     copied: BTreeMap<(ShardId, ShardId), CopyMark>,
+    /// Where each shard was when all of its direct messages had been proposed: one that stands there has nothing new.
+    looked_at: BTreeMap<ShardId, Position>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +69,7 @@ impl Housekeeper {
             asked: BTreeMap::new(),
             detached: BTreeMap::new(),
             copied: BTreeMap::new(),
+            looked_at: BTreeMap::new(),
         }
     }
 
@@ -119,6 +122,7 @@ impl Housekeeper {
     /// The log refused a chore: nothing of it is taken for granted.
     pub fn refused(&mut self) {
         self.copied.clear();
+        self.looked_at.clear();
     }
 
     /// The node is registered and its settings are in force in every shard.
@@ -167,32 +171,48 @@ impl Housekeeper {
 
     fn copy_direct_messages(&mut self, worker: &Worker, mut requests: Vec<Request>) -> Vec<Request> {
         for source in &worker.channels {
-            for dest in worker.channels.iter().filter(|dest| dest.shard() != source.shard()) {
-                let pair = (source.shard(), dest.shard());
-                let done = dest.copied(source.shard());
-                let from = self.copied.get(&pair).copied().unwrap_or(done).max(done);
-                if from.position >= source.position() {
-                    continue;
-                }
-                let mut upto = CopyMark { lineage: source.lineage(), position: source.position() };
-                for (count, command) in source.copies_due(dest.shard(), from).enumerate() {
-                    let ChannelCommand::Copy { position, .. } = &command else { continue };
-                    if count == COPIES_AT_ONCE {
-                        upto.position = Position(position.0 - 1);
-                        break;
-                    }
-                    let command = Command::Channel(command);
-                    requests.push(Request {
-                        shard: dest.shard(),
-                        origin: None,
-                        dir_at: worker.dir_at(),
-                        command,
-                    });
-                }
-                self.copied.insert(pair, upto);
+            if self.looked_at.get(&source.shard()) == Some(&source.position()) {
+                continue;
+            }
+            let mut all = true;
+            for dest in source.copied_to() {
+                all &= self.copy_between(worker, source, dest, &mut requests);
+            }
+            if all {
+                self.looked_at.insert(source.shard(), source.position());
             }
         }
         requests
+    }
+
+    /// False if there is more than may be asked for at once.
+    fn copy_between(
+        &mut self,
+        worker: &Worker,
+        source: &ChannelShard,
+        dest: ShardId,
+        requests: &mut Vec<Request>,
+    ) -> bool {
+        let pair = (source.shard(), dest);
+        let done = worker.shard(dest).copied(source.shard());
+        let from = self.copied.get(&pair).copied().unwrap_or(done).max(done);
+        if from.position >= source.position() {
+            return true;
+        }
+        let mut upto = CopyMark { lineage: source.lineage(), position: source.position() };
+        let mut all = true;
+        for (count, command) in source.copies_due(dest, from).enumerate() {
+            let ChannelCommand::Copy { position, .. } = &command else { continue };
+            if count == COPIES_AT_ONCE {
+                upto.position = Position(position.0 - 1);
+                all = false;
+                break;
+            }
+            let command = Command::Channel(command);
+            requests.push(Request { shard: dest, origin: None, dir_at: worker.dir_at(), command });
+        }
+        self.copied.insert(pair, upto);
+        all
     }
 }
 

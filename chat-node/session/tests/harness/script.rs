@@ -17,6 +17,7 @@
 //! | `@connect <name> [websocket] [tls]` | opens a connection |
 //! | `@register <name> [<capability> …]` | registers under that nick, and reads up to the MOTD; `${name.token}` is the resume token |
 //! | `@crowd <number>` | so many register as `crowd<n>`, with long real names, and say nothing |
+//! | `@times <number> <name> <line>` | this client sends the same line so often |
 //! | `@disconnect <name>` | the transport is lost |
 //! | `@closed <name> [<WebSocket code>]` | the server closed this connection |
 //! | `@clear [<name> …]` | forgets what was not read, of these or of all |
@@ -182,6 +183,15 @@ impl Player {
                     self.room().send(id, format!("NICK crowd{n}").as_bytes());
                     self.room().send(id, format!("USER crowd 0 * :{real_name}").as_bytes());
                     self.room().output(id);
+                }
+            }
+            "times" => {
+                let (number, rest) = rest.split_once(' ').ok_or("`@times <number> <name> <line>`")?;
+                let (name, line) = rest.split_once(' ').ok_or("`@times <number> <name> <line>`")?;
+                let number: u32 = number.parse().map_err(|_| "`@times <number> <name> <line>`")?;
+                let id = self.client(name).id;
+                for _ in 0..number {
+                    self.room().send(id, line.as_bytes());
                 }
             }
             "disconnect" => {

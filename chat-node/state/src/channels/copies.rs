@@ -38,6 +38,11 @@ impl ChannelShard {
         self.state.copied.get(&source).copied().unwrap_or_default()
     }
 
+    /// The shards that have something of this one to copy, or had it before.
+    pub fn copied_to(&self) -> impl Iterator<Item = ShardId> + '_ {
+        self.derived.last_due.keys().copied()
+    }
+
     /// The direct messages of this shard that `dest` has yet to copy, oldest first; `after` is what
     /// [`Self::copied`] says there. What history gave up is not copied any more.
     pub fn copies_due(&self, dest: ShardId, after: CopyMark) -> impl Iterator<Item = ChannelCommand> + '_ {

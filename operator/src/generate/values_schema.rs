@@ -39,9 +39,8 @@ fn plain(schema: &mut Value) {
 
 fn test() -> Value {
     let mut image = Map::new();
-    for name in ["repository", "tag"] {
-        image.insert(name.into(), json!({"type": "string", "minLength": 1}));
-    }
+    image.insert("repository".into(), json!({"type": "string", "minLength": 1}));
+    image.insert("tag".into(), json!({"type": "string"}));
     image.insert("pullPolicy".into(), json!({"enum": ["Always", "IfNotPresent", "Never"]}));
     json!({
         "type": "object",
@@ -49,6 +48,7 @@ fn test() -> Value {
         "properties": {
             "image": {"type": "object", "additionalProperties": false, "properties": image},
             "channel": {"type": "string", "pattern": "^#[^ ,:]+$"},
+            "timeoutSeconds": {"type": "integer", "minimum": 1},
         },
     })
 }

@@ -9,6 +9,9 @@ use kube::ResourceExt;
 /// A kubelet that lives has long removed the pod by then.
 const AFTER_GRACE: SignedDuration = SignedDuration::from_secs(20);
 
+/// One word for a container between two tries, whether it ends, waits for the next try, or is in it.
+const CRASHED: &str = "Crashed";
+
 const UNSCHEDULABLE: &str = "Unschedulable";
 
 /// Something that keeps a pod from running, in words.
@@ -60,7 +63,9 @@ pub fn stuck(pod: &Pod) -> Option<Trouble> {
                 "InvalidImageName" | "ErrImageNeverPull" => {
                     (format!("pod {name} cannot get image {}: set spec.node.image to one that exists ({reason}: {detail})", image(status)), true)
                 }
-                "CrashLoopBackOff" => (crash(&name, status), false),
+                "CrashLoopBackOff" => {
+                    return Some(Trouble { reason: CRASHED.into(), message: crash(&name, status), lasting: false });
+                }
                 "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
                     (format!("pod {name} cannot start its container ({reason}: {detail})"), false)
                 }
@@ -70,7 +75,20 @@ pub fn stuck(pod: &Pod) -> Option<Trouble> {
         }
         let ended = state.terminated.as_ref()?;
         (ended.exit_code != 0)
-            .then(|| Trouble { reason: "Crashed".into(), message: crash(&name, status), lasting: false })
+            .then(|| Trouble { reason: CRASHED.into(), message: crash(&name, status), lasting: false })
+    })
+}
+
+/// How the container that now starts ended the time before, if that was no good end.
+pub fn ended_before(pod: &Pod) -> Option<Trouble> {
+    let name = pod.name_any();
+    containers(pod).find_map(|status| {
+        let ended = status.last_state.as_ref()?.terminated.as_ref()?;
+        (ended.exit_code != 0).then(|| Trouble {
+            reason: CRASHED.into(),
+            message: crash(&name, status),
+            lasting: false,
+        })
     })
 }
 

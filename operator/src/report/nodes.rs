@@ -102,7 +102,11 @@ fn not_serving(
                 return node(conditions::NODE_DRAINING, &name, "moves its clients away", status);
             }
         },
-        _ if pods::is_starting(pod) => {}
+        _ if pods::is_starting(pod) => {
+            if let Some(trouble) = pods::ended_before(pod) {
+                return Some(trouble);
+            }
+        }
         Some(NodeView::Silent(why)) => {
             let host = host(pod);
             return waiting(

@@ -172,6 +172,14 @@ fn pods_in_trouble_are_named_with_what_to_do() {
             "pod a-0 ended with code 2 (Error): bad key `motdd`; see `kubectl logs a-0 --previous`",
         ),
         (
+            json!({"phase": "Running", "containerStatuses": [{
+                "name": "chat-node", "ready": false, "restartCount": 2, "image": "x", "imageID": "",
+                "state": {"running": {}},
+                "lastState": {"terminated": {"exitCode": 1, "reason": "Error", "message": "wal-1 is damaged\n"}},
+            }]}),
+            "pod a-0 ended with code 1 (Error): wal-1 is damaged; see `kubectl logs a-0 --previous`",
+        ),
+        (
             json!({"phase": "Pending", "conditions": [{
                 "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available",
             }]}),

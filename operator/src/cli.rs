@@ -35,12 +35,13 @@ pub struct RunOptions {
     /// Watch this namespace alone; all of them when left out.
     #[arg(long, env = "WATCH_NAMESPACE", value_name = "NAMESPACE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub watch_namespace: Option<String>,
-    /// Namespace of the operator itself: its Lease is there, and NetworkPolicies let its pods in.
+    /// Namespace of the operator itself: NetworkPolicies let its pods in.
     #[arg(long, env = "POD_NAMESPACE", default_value = "chatroom-system")]
     pub namespace: String,
-    /// Name of the Lease; operators with the same one take turns, those that watch different namespaces need different ones.
-    #[arg(long, env = "LEASE", default_value = names::OPERATOR)]
-    pub lease: String,
+    /// Name of this installation in its namespace. Its replicas take turns; another installation that watches the same
+    /// rooms is told to go away.
+    #[arg(long, env = "INSTALLATION", default_value = names::OPERATOR)]
+    pub installation: String,
     /// Name of this operator among its replicas.
     #[arg(long, env = "POD_NAME", default_value = "chatroom-operator-outside")]
     pub identity: String,

@@ -1,7 +1,8 @@
 //! The reconcile: observe → validate → plan → apply → report, and what follows from its result.
 
 use std::{
-    sync::Arc,
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -22,7 +23,7 @@ use crate::{
     metrics::Metrics,
     names,
     nodes::NodeView,
-    observe::{Caches, StoredRoom, observe},
+    observe::{Caches, StoredRoom, claimed_by_another, observe},
     plan::plan,
     report::{
         conditions::{self, Claim},
@@ -49,15 +50,33 @@ pub struct Context {
     pub defaults: Defaults,
     pub metrics: Metrics,
     pub failures: Failures,
+    pub left: Left,
+}
+
+/// Rooms that are left to another operator; so that it is told once.
+#[derive(Debug, Default)]
+pub struct Left(Mutex<BTreeSet<String>>);
+
+impl Left {
+    /// Whether that is new.
+    fn leave(&self, key: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned())
+    }
+
+    fn take(&self, key: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
 }
 
 /// One look at a room, with its time and outcome counted.
 pub async fn reconcile(stored: Arc<StoredRoom>, context: Arc<Context>) -> Result<Action, Error> {
     let start = Instant::now();
-    let result = match &stored.0 {
-        Ok(room) if room.metadata.deletion_timestamp.is_some() => Ok(Action::await_change()),
-        Ok(room) => reconcile_room(room, &context).await,
-        Err(invalid) => report_malformed(invalid, &context).await,
+    let claimed = claimed_by_another(&context.caches, &stored.namespace().unwrap_or_default()).await;
+    let result = match (&stored.0, claimed) {
+        (_, Some(why)) => Ok(leave(&stored, &why, &context).await),
+        (Ok(room), None) if room.metadata.deletion_timestamp.is_some() => Ok(Action::await_change()),
+        (Ok(room), None) => reconcile_room(room, &context).await,
+        (Err(invalid), None) => report_malformed(invalid, &context).await,
     };
     context.metrics.reconciled(result.as_ref().err().map_or("ok", Error::class), start.elapsed());
     context.metrics.sees(context.caches.rooms.len(), context.caches.followers.len());
@@ -72,8 +91,20 @@ pub async fn reconcile(stored: Arc<StoredRoom>, context: Arc<Context>) -> Result
     result
 }
 
+/// Tells, once, that the room is another operator's.
+async fn leave(room: &StoredRoom, why: &str, context: &Context) -> Action {
+    let key = key(room);
+    if context.left.leave(&key) {
+        tracing::warn!(room = key, why, "left alone");
+        let event = events::event(EventType::Normal, "LeftToOtherOperator", "Leave", why);
+        events::publish(&context.client, room, vec![event]).await;
+    }
+    Action::requeue(backoff::spread(RESYNC))
+}
+
 async fn reconcile_room(chat_room: &ChatRoom, context: &Context) -> Result<Action, Error> {
-    let Context { client, caches, defaults, metrics, failures: _ } = context;
+    let Context { client, caches, defaults, metrics, failures: _, left } = context;
+    left.take(&key(chat_room));
     let observed = observe(client, caches, chat_room).await?;
     let now = Timestamp::now();
     let status = match validate(chat_room, &observed, defaults) {
@@ -153,6 +184,6 @@ pub fn after_error(room: &StoredRoom, error: &Error, context: &Context) -> Actio
     }
 }
 
-fn key(room: &StoredRoom) -> String {
+fn key(room: &impl ResourceExt) -> String {
     format!("{}/{}", room.namespace().unwrap_or_default(), room.name_any())
 }

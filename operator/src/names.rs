@@ -5,6 +5,16 @@ use std::collections::BTreeMap;
 /// Who the operator is to the API server: field manager, event source, `app.kubernetes.io/managed-by`.
 pub const OPERATOR: &str = "chatroom-operator";
 
+/// Lease of a namespace that has an operator of its own. Its existence is the claim: the operator of all namespaces
+/// leaves the rooms there alone, also while the other one is down for a moment.
+pub const NAMESPACE_LEASE: &str = "chatroom-operator";
+
+/// Lease of the operator of all namespaces, where each such operator looks: a cluster has one of them.
+pub const CLUSTER_LEASE: &str = "chatroom-operator-cluster";
+
+/// It exists in every cluster, and no provider keeps it for itself.
+pub const CLUSTER_LEASE_NAMESPACE: &str = "default";
+
 /// On every object of a room; its value is the room's name. Watches and selectors use it.
 pub const ROOM_LABEL: &str = "chatroom.dev/room";
 

@@ -15,7 +15,7 @@ use crate::{
     api::ChatRoom,
     backoff::{Backoff, Failures},
     cli::RunOptions,
-    controller::{Context, after_error, reconcile},
+    controller::{Context, Left, after_error, reconcile},
     health::{self, Health},
     leader::Candidate,
     metrics::Metrics,
@@ -59,13 +59,12 @@ async fn operate(options: RunOptions, health: &Health, metrics: Metrics) -> anyh
         .await
         .context("no way to a Kubernetes API server: set KUBECONFIG, or run in a pod")?;
     let client = Client::try_from(config.clone())?;
-    let candidate = Candidate::new(&config, &options.namespace, &options.lease, &options.identity)?;
+    let candidate = Candidate::new(&config, &options)?;
     tokio::select! {
         () = &mut told_to_end => return Ok(()),
         () = wait_for_crd(&client, options.watch_namespace.as_deref(), health) => {}
     }
     loop {
-        tracing::info!(lease = %candidate.lease(), identity = options.identity, "waiting for leadership");
         let term = tokio::select! {
             () = &mut told_to_end => return Ok(()),
             term = candidate.campaign(health) => term,
@@ -109,6 +108,7 @@ async fn lead(
         },
         metrics: metrics.clone(),
         failures: Failures::default(),
+        left: Left::default(),
     });
     let notices =
         stream::unfold(notices, |mut notices| async move { Some((notices.recv().await?, notices)) });

@@ -15,3 +15,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "chatroom-operator.cluster-name" -}}
 {{ .Release.Namespace }}-{{ .Release.Name }}
 {{- end }}
+
+{{/* The Lease of those who watch these rooms, as the operator looks for it. */}}
+{{- define "chatroom-operator.lease" -}}
+{{- if .Values.watchNamespace -}}
+name: chatroom-operator
+namespace: {{ .Values.watchNamespace }}
+{{- else -}}
+name: chatroom-operator-cluster
+namespace: default
+{{- end -}}
+{{- end }}

@@ -168,7 +168,7 @@ fn container(room: &Room) -> Container {
             .then(|| room.resources.clone()),
         startup_probe: Some(probe(status::LIVEZ, 1, STARTUP_FAILURES)),
         liveness_probe: Some(probe(status::LIVEZ, 10, 3)),
-        readiness_probe: Some(probe(status::READYZ, 2, 2)),
+        readiness_probe: Some(probe(status::READYZ, 1, 3)),
         // The last lines of the log say why a node ended; the status shows them.
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         security_context: Some(SecurityContext {

@@ -3,6 +3,7 @@
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy},
+        coordination::v1::Lease,
         core::v1::{
             Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, Namespace,
             ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
@@ -23,8 +24,8 @@ use super::rbac;
 use crate::names;
 
 /// No registry of the project exists: build the images and give them these names, or edit the file.
-const OPERATOR_IMAGE: &str = "localhost/chat/operator:dev";
-const NODE_IMAGE: &str = "localhost/chat/chat-node:dev";
+const OPERATOR_IMAGE: &str = concat!("localhost/chat/operator:", env!("CARGO_PKG_VERSION"));
+const NODE_IMAGE: &str = concat!("localhost/chat/chat-node:", env!("CARGO_PKG_VERSION"));
 const NAMESPACE: &str = "chatroom-system";
 const HTTP_PORT: i32 = 8080;
 
@@ -33,7 +34,7 @@ pub(super) fn objects(crd: &CustomResourceDefinition) -> anyhow::Result<Vec<Valu
     let mut objects = vec![json(crd)?, json(&namespace())?, json(&account())?];
     objects.push(json(&ClusterRole {
         metadata: ObjectMeta { namespace: None, ..metadata(names::OPERATOR) },
-        rules: Some(rbac::room_rules()),
+        rules: Some([rbac::room_rules(), rbac::cluster_rules()].concat()),
         aggregation_rule: None,
     })?);
     objects.push(json(&ClusterRoleBinding {
@@ -41,7 +42,7 @@ pub(super) fn objects(crd: &CustomResourceDefinition) -> anyhow::Result<Vec<Valu
         role_ref: role("ClusterRole", names::OPERATOR),
         subjects: Some(vec![subject()]),
     })?);
-    objects.extend(own_role()?);
+    objects.extend(lease(names::CLUSTER_LEASE_NAMESPACE, names::CLUSTER_LEASE)?);
     objects.push(json(&deployment(&[]))?);
     Ok(objects)
 }
@@ -56,17 +57,20 @@ pub(super) fn namespaced_objects(crd: &CustomResourceDefinition) -> anyhow::Resu
         role_ref: role("Role", &name),
         subjects: Some(vec![subject()]),
     })?);
-    objects.extend(own_role()?);
+    objects.extend(lease(NAMESPACE, names::NAMESPACE_LEASE)?);
     objects.push(json(&deployment(&[("WATCH_NAMESPACE", NAMESPACE)]))?);
     Ok(objects)
 }
 
-fn own_role() -> anyhow::Result<Vec<Value>> {
+/// The Lease, still without a holder, and the right to hold it.
+fn lease(namespace: &str, name: &str) -> anyhow::Result<Vec<Value>> {
+    let metadata = || ObjectMeta { namespace: Some(namespace.into()), ..metadata(name) };
     Ok(vec![
-        json(&Role { metadata: metadata(names::OPERATOR), rules: Some(rbac::own_rules()) })?,
+        json(&Lease { metadata: metadata(), spec: None })?,
+        json(&Role { metadata: metadata(), rules: Some(rbac::lease_rules(name)) })?,
         json(&RoleBinding {
-            metadata: metadata(names::OPERATOR),
-            role_ref: role("Role", names::OPERATOR),
+            metadata: metadata(),
+            role_ref: role("Role", name),
             subjects: Some(vec![subject()]),
         })?,
     ])

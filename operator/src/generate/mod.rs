@@ -52,7 +52,7 @@ pub fn files() -> anyhow::Result<BTreeMap<PathBuf, String>> {
         ("charts/chatroom-operator-crds/templates/chatrooms.yaml".into(), document(&kept)?),
         ("charts/chatroom/values.schema.json".into(), values_schema::text()?),
         ("charts/chatroom-operator/files/room-rules.yaml".into(), document(&rbac::room_rules())?),
-        ("charts/chatroom-operator/files/own-rules.yaml".into(), document(&rbac::own_rules())?),
+        ("charts/chatroom-operator/files/cluster-rules.yaml".into(), document(&rbac::cluster_rules())?),
     ]);
     for (name, about, room) in examples::rooms() {
         let text = format!("{HEADER}# {about}\n{}", yaml(&room)?);

@@ -2,6 +2,8 @@
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
+use crate::names;
+
 /// What it may do where its rooms are.
 pub(super) fn room_rules() -> Vec<PolicyRule> {
     vec![
@@ -25,9 +27,20 @@ pub(super) fn room_rules() -> Vec<PolicyRule> {
     ]
 }
 
-/// What it may do in its own namespace.
-pub(super) fn own_rules() -> Vec<PolicyRule> {
-    vec![rule("coordination.k8s.io", &["leases"], &["get", "create", "patch"])]
+/// What only the operator of all namespaces does: it looks which of them have an operator of their own.
+pub(super) fn cluster_rules() -> Vec<PolicyRule> {
+    vec![lease(names::NAMESPACE_LEASE, &["list", "watch"])]
+}
+
+/// What it may do with the Lease of its leader. The install brings the Lease, so that it goes with the install; the
+/// operator makes it anew where somebody deleted it. The right to create knows no names.
+pub(super) fn lease_rules(name: &str) -> Vec<PolicyRule> {
+    vec![lease(name, &["get", "patch"]), rule("coordination.k8s.io", &["leases"], &["create"])]
+}
+
+fn lease(name: &str, verbs: &[&str]) -> PolicyRule {
+    let resource_names = Some(vec![name.into()]);
+    PolicyRule { resource_names, ..rule("coordination.k8s.io", &["leases"], verbs) }
 }
 
 fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {

@@ -1,10 +1,14 @@
 //! The caches of a leader and the watches that fill them.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
+use futures::{
+    Stream, StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
+    coordination::v1::Lease,
     core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,
@@ -35,6 +39,8 @@ pub struct Caches {
     pub pods: Store<Pod>,
     pub claims: Store<PersistentVolumeClaim>,
     pub endpoints: Store<EndpointSlice>,
+    /// Leases of operators that watch one namespace each; empty for one of those.
+    pub namespace_leases: Store<Lease>,
     pub followers: Arc<Followers>,
 }
 
@@ -46,14 +52,10 @@ impl Caches {
     pub fn watch(client: &Client, namespace: Option<&str>, followers: Arc<Followers>) -> (Self, Watches) {
         let scope = Scope { client, namespace };
         let (rooms, room_changes) = {
-            let (reader, writer) = reflector::store();
-            let watch = watcher(scope.api::<StoredRoom>(), watcher::Config::default()).modify(lighten);
-            let stream = reflector::reflector(writer, watch)
-                .default_backoff()
-                .touched_objects()
-                .map_ok(|room| ObjectRef::from_obj(&room));
-            (reader, stream.boxed())
+            let (reader, events) = scope.cached::<StoredRoom>(watcher::Config::default());
+            (reader, events.touched_objects().map_ok(|room| ObjectRef::from_obj(&room)).boxed())
         };
+        let (namespace_leases, lease_changes) = scope.namespace_leases(rooms.clone());
         let (service_accounts, service_account_changes) = scope.labelled(|_| ());
         let (config_maps, config_map_changes) = scope.labelled(|_| ());
         let (services, service_changes) = scope.labelled(|_| ());
@@ -65,8 +67,9 @@ impl Caches {
             let followers = Arc::clone(&followers);
             scope.labelled(move |event| followers.pod_changed(event))
         };
-        let changes = futures::stream::select_all([
+        let changes = stream::select_all([
             room_changes,
+            lease_changes,
             service_account_changes,
             config_map_changes,
             service_changes,
@@ -87,6 +90,7 @@ impl Caches {
             pods,
             claims,
             endpoints,
+            namespace_leases,
             followers,
         };
         (caches, changes)
@@ -105,6 +109,7 @@ impl Caches {
             pods,
             claims,
             endpoints,
+            namespace_leases,
             followers: _,
         } = self;
         let _ = tokio::join!(
@@ -117,6 +122,7 @@ impl Caches {
             pods.wait_until_ready(),
             claims.wait_until_ready(),
             endpoints.wait_until_ready(),
+            namespace_leases.wait_until_ready(),
         );
     }
 }
@@ -137,21 +143,53 @@ impl Scope<'_> {
         }
     }
 
+    /// A cache of these objects, and what happens to them.
+    fn cached<K>(
+        &self,
+        which: watcher::Config,
+    ) -> (Store<K>, impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
+    {
+        let (reader, writer) = reflector::store();
+        let watch = watcher(self.api::<K>(), which).modify(lighten);
+        (reader, reflector::reflector(writer, watch).default_backoff())
+    }
+
     /// A cache of the objects with the room label, and the rooms whose objects change. Deletions count too.
     fn labelled<K>(&self, on_event: impl Fn(&watcher::Event<K>) + Send + 'static) -> (Store<K>, Watches)
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
         K: Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
     {
-        let (reader, writer) = reflector::store();
-        let watch =
-            watcher(self.api::<K>(), watcher::Config::default().labels(names::ROOM_LABEL)).modify(lighten);
-        let stream = reflector::reflector(writer, watch)
-            .default_backoff()
+        let (reader, events) = self.cached::<K>(watcher::Config::default().labels(names::ROOM_LABEL));
+        let rooms = events
             .inspect_ok(on_event)
             .touched_objects()
             .try_filter_map(|object| futures::future::ready(Ok(room_of(&object))));
-        (reader, boxed(stream))
+        (reader, rooms.boxed())
+    }
+
+    /// The Leases by which operators of single namespaces claim them, and the rooms of namespaces whose Lease comes or
+    /// goes. Who watches one namespace itself looks for none.
+    fn namespace_leases(&self, rooms: Store<StoredRoom>) -> (Store<Lease>, Watches) {
+        if self.namespace.is_some() {
+            return (reflector::store().0, stream::empty().boxed());
+        }
+        let which = watcher::Config::default().fields(&format!("metadata.name={}", names::NAMESPACE_LEASE));
+        let (reader, events) = self.cached::<Lease>(which);
+        let mut claimed = BTreeSet::new();
+        let changes = events
+            .map_ok(move |event| {
+                let namespace = turned(&mut claimed, &event);
+                let of_namespace =
+                    |room: &Arc<StoredRoom>| namespace.is_some() && room.namespace() == namespace;
+                let rooms = rooms.state().into_iter().filter(of_namespace);
+                stream::iter(rooms.map(|room| Ok(ObjectRef::from_obj(room.as_ref()))).collect::<Vec<_>>())
+            })
+            .try_flatten();
+        (reader, changes.boxed())
     }
 }
 
@@ -161,10 +199,15 @@ fn lighten(object: &mut impl Resource) {
     object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
 }
 
-fn boxed(
-    stream: impl Stream<Item = Result<ObjectRef<StoredRoom>, watcher::Error>> + Send + 'static,
-) -> Watches {
-    stream.boxed()
+/// The namespace that is claimed by this event, or set free. A renewal is neither.
+fn turned(claimed: &mut BTreeSet<String>, event: &watcher::Event<Lease>) -> Option<String> {
+    match event {
+        watcher::Event::Apply(lease) | watcher::Event::InitApply(lease) => {
+            lease.namespace().filter(|namespace| claimed.insert(namespace.clone()))
+        }
+        watcher::Event::Delete(lease) => lease.namespace().filter(|namespace| claimed.remove(namespace)),
+        watcher::Event::Init | watcher::Event::InitDone => None,
+    }
 }
 
 /// The room that an object's label names.

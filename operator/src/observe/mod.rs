@@ -65,6 +65,19 @@ impl Default for Found {
     }
 }
 
+/// Why this operator has to leave the rooms of a namespace alone, if so: it is claimed by an operator of its own.
+pub async fn claimed_by_another(caches: &Caches, namespace: &str) -> Option<String> {
+    caches.wait_until_ready().await;
+    let lease = caches.namespace_leases.get(&ObjectRef::new(names::NAMESPACE_LEASE).within(namespace))?;
+    let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
+    let holder = holder.map_or_else(|| "nobody just now".to_owned(), str::to_owned);
+    Some(format!(
+        "namespace {namespace} has an operator of its own: its Lease {} is held by {holder}; delete the Lease if that \
+         operator is gone for good",
+        names::NAMESPACE_LEASE
+    ))
+}
+
 /// Reads everything about a room.
 pub async fn observe(client: &Client, caches: &Caches, room: &ChatRoom) -> Result<Observed, Error> {
     caches.wait_until_ready().await;

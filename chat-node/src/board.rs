@@ -90,7 +90,7 @@ impl Board {
     pub(crate) fn status(&self) -> NodeStatus {
         let (phase, view) = self.told.lock().clone();
         let log = self.log.status();
-        let (state, reason) = state(phase, self.is_read_only(&log));
+        let (state, reason) = state(phase, self.read_only(&log));
         let connections = self.crew.connections();
         NodeStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -120,14 +120,17 @@ impl Board {
 
     /// Why a client cannot join and talk here, if so.
     pub(crate) fn not_ready(&self) -> Option<String> {
-        let (state, reason) = state(self.phase(), self.is_read_only(&self.log.status()));
+        let (state, reason) = state(self.phase(), self.read_only(&self.log.status()));
         (state != NodeState::Serving).then_some(reason)
     }
 
     /// As a client would find it: the log says so, or some worker still goes by what the log said before.
-    fn is_read_only(&self, log: &LogStatus) -> bool {
-        log.read_only
-            || self.crew.workers().iter().any(|worker| worker.figures.refusing.load(Ordering::Relaxed))
+    fn read_only(&self, log: &LogStatus) -> Option<String> {
+        let still = || self.crew.workers().iter().any(|worker| worker.figures.refusing.load(Ordering::Relaxed));
+        match log.read_only {
+            Some(reason) => Some(reason.to_string()),
+            None => still().then(|| "the log takes requests again in a moment".to_owned()),
+        }
     }
 
     /// What stands still for good, if anything does.
@@ -163,12 +166,14 @@ impl Board {
     }
 }
 
-fn state(phase: Phase, read_only: bool) -> (NodeState, String) {
+fn state(phase: Phase, read_only: Option<String>) -> (NodeState, String) {
     match phase {
         Phase::Recovering => (NodeState::Recovering, "reading its log; no client can connect yet".to_owned()),
         Phase::Draining => (NodeState::Draining, "stopping; clients are being sent away".to_owned()),
-        Phase::Serving if read_only => (NodeState::ReadOnly, chat_log::log::Reason::DiskFull.to_string()),
-        Phase::Serving => (NodeState::Serving, String::new()),
+        Phase::Serving => match read_only {
+            Some(reason) => (NodeState::ReadOnly, reason),
+            None => (NodeState::Serving, String::new()),
+        },
     }
 }
 

@@ -106,7 +106,7 @@ impl Collector for Figures {
         single(
             &mut encoder,
             (READ_ONLY, "1 while the node refuses writes", MetricType::Gauge),
-            &ConstGauge::new(i64::from(log.read_only)),
+            &ConstGauge::new(i64::from(log.read_only.is_some())),
         )
     }
 }

@@ -381,9 +381,8 @@ impl WorkerThread {
                 self.core.refused(request.origin, &request.command, &reason.to_string(), now);
             }
             Delivery::ReadOnly(read_only) => {
-                let reason = read_only.then(|| chat_log::log::Reason::DiskFull.to_string());
-                self.core.set_read_only(reason);
-                self.figures.refusing.store(read_only, Ordering::Relaxed);
+                self.figures.refusing.store(read_only.is_some(), Ordering::Relaxed);
+                self.core.set_read_only(read_only.map(|reason| reason.to_string()));
             }
             Delivery::SnapshotWanted { shard } => {
                 if shard.0 % self.workers == self.number {
@@ -465,6 +464,9 @@ impl WorkerThread {
                 self.write(id, now);
             }
             self.remove(id);
+        }
+        if !self.log.wants_last_snapshots() {
+            return;
         }
         let shards = self.core.channels().len();
         for shard in (0..=shards).filter_map(|shard| u16::try_from(shard).ok()) {

@@ -182,14 +182,14 @@ impl Committer {
     }
 }
 
-fn request_of(proposal: Proposal) -> Request {
+pub(crate) fn request_of(proposal: Proposal) -> Request {
     let Proposal { origin, dir_at, command, .. } = proposal;
     Request { origin, dir_at, command }
 }
 
 /// What must get through when the disk is full: it ends things, or is what the node cannot start without. It is
 /// little, and it is bounded by what there is to end.
-fn is_chore(command: &Command) -> bool {
+pub(crate) fn is_chore(command: &Command) -> bool {
     match command {
         Command::Common(CommonCommand::DropNode(_)) => true,
         Command::Directory(command) => matches!(

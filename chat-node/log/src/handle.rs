@@ -26,7 +26,7 @@ use crate::{
         storage::Storage,
     },
     local::LocalLog,
-    log::{AppendError, Durability, FollowError, Log, LogStatus, Request},
+    log::{AppendError, Durability, FollowError, Log, LogStatus, Request, Standing},
     snapshot::{NewSnapshot, Snapshot, SnapshotError, SnapshotStore},
     weight::weight,
 };
@@ -107,6 +107,7 @@ impl LocalLogHandle {
             shards: log.status(),
             bytes: log.bytes(),
             pinning: log.pinning(),
+            standing: Standing::ALONE,
             ..LogStatus::default()
         };
         let store = log.snapshots().clone();

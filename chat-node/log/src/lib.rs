@@ -2,7 +2,8 @@
 //!
 //! From the bottom up: a [`disk`], real or simulated; on it the write-ahead log ([`wal`]), the snapshots
 //! ([`snapshot`]) and the [`identity`] of a data directory; of these the synchronous log of a lone node ([`local`]),
-//! the [`committer`] that stamps and sorts requests, and the [`handle`] that puts a thread around it. The [`log`]
+//! the [`committer`] that stamps and sorts requests, and the [`handle`] that puts a thread around it. A log that many
+//! nodes share is in [`shared`]. The [`log`]
 //! trait is all that the rest of a node sees.
 
 pub mod clock;
@@ -16,6 +17,7 @@ pub mod identity;
 pub mod local;
 pub mod log;
 pub mod producer;
+pub mod shared;
 pub mod snapshot;
 pub mod wal;
 

@@ -5,7 +5,10 @@
 //! back to the follower that handed it in; one whose fate is unknown is resent by the log itself, in order, until it
 //! is one of the two.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use chat_state::{
     command::Command,
@@ -39,6 +42,11 @@ pub trait Log: Send + Sync {
     fn save_snapshot(&self, snapshot: NewSnapshot) -> oneshot::Receiver<Result<Snapshot, SnapshotError>>;
 
     fn status(&self) -> LogStatus;
+
+    /// Whether a node that stops should hand in snapshots of everything first, so that its next start is quick.
+    fn wants_last_snapshots(&self) -> bool {
+        true
+    }
 }
 
 /// What somebody on this node asks of a shard. The log adds the node's stamp.
@@ -61,8 +69,8 @@ pub enum Delivery {
     Committed(CommittedBatch),
     /// Never got into the log and never will; told only to the follower that handed it in.
     Refused { shard: ShardId, request: Request, reason: Reason },
-    /// Whether the log refuses what clients ask for. False until said otherwise.
-    ReadOnly(bool),
+    /// Why the log refuses what clients ask for, if it does. It does not until said otherwise.
+    ReadOnly(Option<Reason>),
     /// The log grows too long for want of a snapshot of this shard. Said to every follower; whoever owns the shard's
     /// state answers by [`Log::save_snapshot`].
     SnapshotWanted { shard: ShardId },
@@ -75,6 +83,14 @@ pub enum Delivery {
 pub enum Reason {
     #[error("the disk is full: free some space, or give the node a larger volume")]
     DiskFull,
+    #[error("the store of this room is full: give it more memory, or keep less history")]
+    StoreFull,
+    #[error("the store of this room cannot save to its disk: see its log")]
+    StoreBroken,
+    #[error("the store of this room takes no writes: it is a replica, or its user may not write")]
+    StoreReadOnly,
+    #[error("the store of this room cannot be reached")]
+    StoreUnreachable,
     #[error("this node is not registered yet")]
     NotRegistered,
     #[error("the request is larger than an entry may be")]
@@ -118,7 +134,8 @@ pub struct LogStatus {
     pub bytes: u64,
     /// The shard whose missing snapshot keeps the oldest of them.
     pub pinning: Option<ShardId>,
-    pub read_only: bool,
+    pub read_only: Option<Reason>,
+    pub standing: Standing,
     /// Monotonic milliseconds of the running disk operation's start; `None` when none runs.
     pub disk_busy_since_ms: Option<u64>,
     pub commits: u64,
@@ -127,6 +144,28 @@ pub struct LogStatus {
     /// Requests that wait.
     pub waiting: usize,
     pub fatal: Option<Arc<str>>,
+}
+
+/// A node among the nodes of its room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// This node does the chores of the room.
+    pub leads: bool,
+    /// Lives of nodes that were heard of lately; `None` where the log is this node's own.
+    pub alive: Option<Arc<BTreeSet<Incarnation>>>,
+    /// How often `alive` was asked for.
+    pub beats: u64,
+}
+
+impl Standing {
+    /// The log belongs to this node alone.
+    pub const ALONE: Self = Self { leads: true, alive: None, beats: 0 };
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self { leads: false, alive: None, beats: 0 }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

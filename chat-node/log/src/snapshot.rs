@@ -12,6 +12,8 @@ use crate::disk::{Disk, is_full};
 
 mod format;
 
+pub use format::{decode as decode_snapshot, encode as encode_snapshot};
+
 /// Snapshots that are kept per shard.
 pub const KEPT: usize = 2;
 
@@ -96,6 +98,8 @@ pub enum SnapshotError {
          empty directory"
     )]
     Stranger { file: String },
+    #[error("cannot keep a snapshot in the store at {place}: {reason}")]
+    Store { place: String, reason: String },
     #[error("too many snapshots wait to be stored: the disk is slower than they are made")]
     Busy,
     #[error("the log has stopped")]

@@ -46,7 +46,7 @@ pub struct Origin {
 }
 
 /// Version of the bytes below; the first byte of each.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DecodeError {
@@ -79,6 +79,27 @@ impl Entry {
             None => Err(DecodeError::Empty),
             Some((&VERSION, rest)) => {
                 let entry: Self = postcard::from_bytes(rest).map_err(DecodeError::Unreadable)?;
+                entry.refuse_unknown_level()?;
+                Ok(entry)
+            }
+            Some((&found, _)) => Err(DecodeError::Version { found }),
+        }
+    }
+
+    /// The bytes of proposals that have no place yet: for a log whose own index and clock make them an entry.
+    pub fn encode_proposals(proposals: &[Proposal]) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        postcard::to_io(proposals, &mut out).expect("writing to memory does not fail");
+        out
+    }
+
+    /// The entry that the log made of [`Self::encode_proposals`].
+    pub fn decode_proposals(index: Index, time_ms: u64, bytes: &[u8]) -> Result<Self, DecodeError> {
+        match bytes.split_first() {
+            None => Err(DecodeError::Empty),
+            Some((&VERSION, rest)) => {
+                let proposals = postcard::from_bytes(rest).map_err(DecodeError::Unreadable)?;
+                let entry = Self { index, time_ms, proposals };
                 entry.refuse_unknown_level()?;
                 Ok(entry)
             }

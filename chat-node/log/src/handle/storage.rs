@@ -250,7 +250,7 @@ impl Storage {
         let shared = Arc::clone(&self.shared);
         let (sender, follower) = follower::channel(id, move || shared.queue.room());
         if self.committer.read_only() {
-            let _ = sender.send(Delivery::ReadOnly(true), 0);
+            let _ = sender.send(Delivery::ReadOnly(Some(Reason::DiskFull)), 0);
         }
         self.followers.insert(id, Following { sender, progress: Progress::Behind { place, after } });
         Ok(follower)
@@ -286,8 +286,9 @@ impl Storage {
 
     fn announce(&mut self, read_only: bool) {
         self.next_probe = self.clock.monotonic() + self.options.probe_every;
-        self.shared.status().read_only = read_only;
-        self.tell_all(&Delivery::ReadOnly(read_only));
+        let reason = read_only.then_some(Reason::DiskFull);
+        self.shared.status().read_only = reason;
+        self.tell_all(&Delivery::ReadOnly(reason));
     }
 
     fn probe(&mut self) -> Result<(), Fatal> {

@@ -169,7 +169,7 @@ fn detaching_goes_on_when_the_disk_is_full() {
         ..detach(n)
     };
     let mut n = 0;
-    while !log.status().read_only {
+    while log.status().read_only.is_none() {
         log.append(follower.id(), ShardId::DIRECTORY, vec![away(n)]).expect("room");
         n += 1;
         while log.status().waiting > 0 {

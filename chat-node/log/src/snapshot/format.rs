@@ -18,7 +18,8 @@ struct Head {
     state_bytes: u64,
 }
 
-pub(super) fn encode(meta: &SnapshotMeta, chunks: &[ChunkRef], state: &[u8]) -> Vec<u8> {
+/// A snapshot as one piece of bytes with a checksum.
+pub fn encode(meta: &SnapshotMeta, chunks: &[ChunkRef], state: &[u8]) -> Vec<u8> {
     let head = Head { meta: *meta, chunks: chunks.to_vec(), state_bytes: state.len() as u64 };
     let head = postcard::to_allocvec(&head).expect("writing to memory does not fail");
     let head_bytes = u32::try_from(head.len()).expect("a snapshot has fewer than 4 GiB of chunk names");
@@ -34,7 +35,8 @@ pub(super) fn encode(meta: &SnapshotMeta, chunks: &[ChunkRef], state: &[u8]) -> 
     bytes
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Snapshot, &'static str> {
+/// The snapshot that [`encode`] made bytes of, or what is wrong with them.
+pub fn decode(bytes: &[u8]) -> Result<Snapshot, &'static str> {
     if bytes.len() < PREFIX {
         return Err("it is cut short");
     }

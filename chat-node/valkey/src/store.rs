@@ -1,0 +1,268 @@
+//! The store as a log sees it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use chat_log::{
+    log::Durability,
+    shared::{
+        roll::Roll,
+        store::{Beat, Extent, Snapshots, Store, StoreError, StoredEntry},
+    },
+    snapshot::{NewSnapshot, Snapshot, SnapshotError},
+};
+use chat_state::ids::{Incarnation, Index, ShardId};
+use redis::Value;
+
+use crate::{
+    error::OpenError,
+    link::{Link, Options},
+    reader::{ValkeyReader, entries, unexpected},
+    scripts::{APPEND, BEAT, CREATE, FORMAT},
+    snapshots,
+};
+
+pub struct ValkeyStore {
+    link: Arc<Link>,
+    lineage: AtomicU64,
+    roll: Mutex<Watch>,
+}
+
+/// This node's watch over the others.
+struct Watch {
+    roll: Roll,
+    started: Instant,
+    leader: String,
+    over: Vec<Incarnation>,
+}
+
+/// A store with what it held when it was opened.
+pub struct Opened {
+    pub store: ValkeyStore,
+    pub extents: Vec<Extent>,
+    pub snapshots: Snapshots,
+}
+
+/// Tries to find a snapshot and the entries behind it while other nodes move both.
+const TRIES: usize = 5;
+
+impl ValkeyStore {
+    /// Connects, makes the room's shards unless they are there, and loads what a node starts with.
+    pub async fn open(options: Options) -> Result<Opened, OpenError> {
+        let link = Arc::new(Link::new(options));
+        let mut store = Self {
+            link,
+            lineage: AtomicU64::new(0),
+            roll: Mutex::new(Watch {
+                roll: Roll::default(),
+                started: Instant::now(),
+                leader: String::new(),
+                over: Vec::new(),
+            }),
+        };
+        for _ in 0..TRIES {
+            let snapshots = store.load().await?;
+            let extents = store.extents().await?;
+            let follows = (0..).map(ShardId).zip(&extents).all(|(shard, extent)| {
+                let covered = snapshots.of.get(&shard).map_or(Index(0), |(snapshot, _)| snapshot.meta.index);
+                extent.first.0 <= covered.0 + 1
+            });
+            if follows {
+                return Ok(Opened { store, extents, snapshots });
+            }
+            store.link.drop_writer();
+        }
+        store.link.drop_writer();
+        Err(OpenError::Unavailable(format!(
+            "the snapshots in the store at {} are replaced faster than they can be read",
+            store.link.place()
+        )))
+    }
+
+    fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..=self.link.options.shards).map(ShardId)
+    }
+
+    async fn load(&mut self) -> Result<Snapshots, OpenError> {
+        self.create().await?;
+        let mut found = Snapshots::default();
+        for shard in self.shards() {
+            if let Some(snapshot) = snapshots::load(&self.link, shard).await? {
+                found.of.insert(shard, snapshot);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn create(&mut self) -> Result<(), OpenError> {
+        let (mut connection, _) = self.link.writer().await?;
+        let (place, shards) = (self.link.place(), self.link.options.shards);
+        for shard in self.shards() {
+            let head: Vec<Option<String>> = CREATE
+                .key(self.link.keys.head(shard))
+                .arg(FORMAT)
+                .arg(shards)
+                .invoke_async(&mut connection)
+                .await
+                .map_err(|error| self.link.sorted(&error))?;
+            let field = |n: usize| head.get(n).and_then(Option::as_deref).unwrap_or_default();
+            if field(0) != FORMAT.to_string() {
+                return Err(OpenError::Unusable(format!(
+                    "the store at {place} holds this room in format {}, this program writes {FORMAT}: start the \
+                     version that wrote it",
+                    field(0)
+                )));
+            }
+            if field(1) != shards.to_string() {
+                return Err(OpenError::Unusable(format!(
+                    "the room {:?} in the store at {place} was made with {} shards, {shards} are configured. The \
+                     number of shards is fixed: configure {}, or name another room",
+                    self.link.options.room,
+                    field(1),
+                    field(1)
+                )));
+            }
+            let lineage = field(2).parse().map_err(|_| OpenError::from(unexpected("HMGET")))?;
+            self.lineage.store(lineage, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn lineage(&self) -> u64 {
+        self.lineage.load(Ordering::Relaxed)
+    }
+
+    /// The connection that was found wanting is made anew for the next command.
+    fn gave_up(&self, error: &redis::RedisError) -> StoreError {
+        let sorted = self.link.sorted(error);
+        if matches!(sorted, StoreError::Unavailable(_)) {
+            self.link.drop_writer();
+        }
+        sorted
+    }
+}
+
+impl Store for ValkeyStore {
+    type Reader = ValkeyReader;
+
+    fn durability(&self) -> Durability {
+        self.link.durability()
+    }
+
+    async fn extents(&self) -> Result<Vec<Extent>, StoreError> {
+        let (mut connection, _) = self.link.writer().await?;
+        let mut pipeline = redis::pipe();
+        for shard in self.shards() {
+            pipeline.cmd("HMGET").arg(self.link.keys.head(shard)).arg("last").arg("snapshot");
+            pipeline.cmd("XRANGE").arg(self.link.keys.log(shard)).arg("-").arg("+").arg("COUNT").arg(1);
+        }
+        let answers: Vec<Value> =
+            pipeline.query_async(&mut connection).await.map_err(|error| self.gave_up(&error))?;
+        let mut answers = answers.into_iter();
+        let mut extents = Vec::new();
+        for shard in self.shards() {
+            let (Some(head), Some(oldest)) = (answers.next(), answers.next()) else {
+                return Err(unexpected("HMGET"));
+            };
+            let head: Vec<u64> = redis::from_redis_value(head).map_err(|_| unexpected("HMGET"))?;
+            let [last, snapshot] = head[..] else { return Err(unexpected("HMGET")) };
+            let first = entries(shard, oldest)?.first().map_or(Index(last + 1), |entry| entry.index);
+            extents.push(Extent { first, last: Index(last), snapshot: Index(snapshot) });
+        }
+        Ok(extents)
+    }
+
+    async fn append(&self, shard: ShardId, payload: Arc<[u8]>) -> Result<Index, StoreError> {
+        let mut connection = self.link.verified_writer().await?;
+        let index: u64 = APPEND
+            .key(self.link.keys.head(shard))
+            .key(self.link.keys.log(shard))
+            .arg(self.lineage())
+            .arg(&payload[..])
+            .invoke_async(&mut connection)
+            .await
+            .map_err(|error| self.gave_up(&error))?;
+        Ok(Index(index))
+    }
+
+    fn reader(&self, after: Vec<Index>) -> ValkeyReader {
+        ValkeyReader::new(Arc::clone(&self.link), after)
+    }
+
+    async fn range(
+        &self,
+        shard: ShardId,
+        after: Index,
+        bytes: usize,
+    ) -> Result<Vec<StoredEntry>, StoreError> {
+        // Under load an entry has some ten thousand bytes; a piece may be several times what was asked for.
+        let count = (bytes >> 14).max(1);
+        let (mut connection, _) = self.link.writer().await?;
+        let found: Value = redis::cmd("XRANGE")
+            .arg(self.link.keys.log(shard))
+            .arg(format!("{}-0", after.0 + 1))
+            .arg("+")
+            .arg("COUNT")
+            .arg(count)
+            .query_async(&mut connection)
+            .await
+            .map_err(|error| self.gave_up(&error))?;
+        entries(shard, found)
+    }
+
+    async fn save(&self, snapshot: &NewSnapshot) -> Result<Snapshot, SnapshotError> {
+        snapshots::save(&self.link, self.lineage(), snapshot).await
+    }
+
+    async fn beat(&self, incarnation: Incarnation) -> Result<Beat, StoreError> {
+        self.link.look_at_files()?;
+        let mut connection = self.link.verified_writer().await?;
+        let (from, over) = self.watch().wishes(incarnation);
+        let mut call = BEAT.key(self.link.keys.nodes());
+        call.arg(incarnation.0).arg(from);
+        for gone in &over {
+            call.arg(gone.0);
+        }
+        let answer: Vec<String> =
+            call.invoke_async(&mut connection).await.map_err(|error| self.gave_up(&error))?;
+        let (leader, nodes) = answer.split_first().ok_or_else(|| unexpected("HGETALL"))?;
+        let counts: BTreeMap<Incarnation, u64> = nodes
+            .chunks_exact(2)
+            .filter_map(|pair| Some((Incarnation(pair[0].parse().ok()?), pair[1].parse().ok()?)))
+            .collect();
+        Ok(self.watch().heard(incarnation, leader, &counts))
+    }
+}
+
+impl ValkeyStore {
+    fn watch(&self) -> std::sync::MutexGuard<'_, Watch> {
+        self.roll.lock().expect("no thread panics while it holds the watch")
+    }
+}
+
+impl Watch {
+    /// From whom to take the lead over, if that may be done, and whose counters to remove.
+    fn wishes(&mut self, me: Incarnation) -> (String, Vec<Incarnation>) {
+        let leads = self.leader == me.0.to_string();
+        let over = if leads { std::mem::take(&mut self.over) } else { Vec::new() };
+        let gone = match self.leader.parse().map(Incarnation) {
+            Ok(leader) => leader != me && self.roll.is_gone(leader, self.started.elapsed()),
+            Err(_) => true,
+        };
+        (if gone { self.leader.clone() } else { "-".to_owned() }, over)
+    }
+
+    fn heard(&mut self, me: Incarnation, leader: &str, counts: &BTreeMap<Incarnation, u64>) -> Beat {
+        let now = self.started.elapsed();
+        let alive = self.roll.call(counts, now);
+        leader.clone_into(&mut self.leader);
+        self.over = self.roll.forgettable(now);
+        Beat { leads: leader == me.0.to_string(), alive }
+    }
+}

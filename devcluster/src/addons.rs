@@ -11,6 +11,7 @@ use tracing::info;
 
 use crate::images::{Image, ImageSpec, PREFIX, build};
 use crate::layout::{DNS_SERVICE, cache};
+use crate::prune;
 use crate::requirements::find_program;
 use crate::tools::{Programs, tool_of};
 
@@ -48,6 +49,7 @@ pub(crate) fn ensure_images(programs: &Programs) -> Result<Images> {
         images.insert(name.to_owned(), cached(&spec)?);
     }
     images.insert("busybox".to_owned(), busybox_image()?);
+    prune::prune(&image_cache()?)?;
     Ok(images)
 }
 
@@ -69,6 +71,7 @@ fn cached(spec: &ImageSpec) -> Result<Image> {
     let archive = image_cache()?.join(format!("{}-{tag}.tar", spec.name));
     match fs::metadata(&archive) {
         Ok(metadata) => {
+            prune::used(&archive)?;
             Ok(Image { reference: format!("{PREFIX}{}:{tag}", spec.name), archive, bytes: metadata.len() })
         }
         Err(_) => {

@@ -210,6 +210,19 @@ impl Cluster {
         self.ensure_node(lan, node, &images)
     }
 
+    /// A command that enters a node, to which the program and its arguments are added: it sees the node's network,
+    /// processes and mounts, and what it mounts ends with the node.
+    ///
+    /// # Errors
+    /// When there is no such node or it is powered off.
+    pub fn command_on(&self, node: usize) -> Result<Command> {
+        let name = self.running_node(node)?;
+        let pid = machine::running(&self.cgroups, &name).with_context(|| format!("{name} went off"))?;
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &pid.to_string(), "--net", "--mount", "--pid", "--"]);
+        Ok(command)
+    }
+
     /// Whether a node's machine runs.
     #[must_use]
     pub fn is_powered(&self, node: usize) -> bool {

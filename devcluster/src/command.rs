@@ -56,6 +56,12 @@ enum Verb {
     PowerOff { node: usize },
     /// Boot a node, and wait until it is Ready.
     PowerOn { node: usize },
+    /// Run a command of this machine in the network and with the mounts of a node: devcluster exec 0 -- df -h
+    Exec {
+        node: usize,
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
     /// Give an image archive to every node.
     LoadImage { file: PathBuf },
     /// Build an image from a static program; load it where a cluster runs.
@@ -159,6 +165,7 @@ fn run(verb: Verb) -> Result<()> {
             cluster.power_on(node)?;
             cluster.wait_nodes_ready()
         }
+        Verb::Exec { node, command } => exec(node, &command),
         Verb::LoadImage { file } => Cluster::running()?.load_image(&file),
         Verb::Image { name, tag, binary, files } => image(name, tag, binary, &files),
         Verb::ApiServer { action: ApiServerAction::Stop } => Cluster::running()?.kill_api_server(),
@@ -191,6 +198,15 @@ fn up(options: Options) -> Result<()> {
         cluster.nodes(),
         cluster.kubeconfig().display(),
     );
+    Ok(())
+}
+
+fn exec(node: usize, command: &[String]) -> Result<()> {
+    let status =
+        Cluster::running()?.command_on(node)?.args(command).status().context("cannot start nsenter")?;
+    if !status.success() {
+        bail!("`{}` failed on node {node} ({status})", command.join(" "));
+    }
     Ok(())
 }
 

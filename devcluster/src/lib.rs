@@ -26,6 +26,7 @@ mod nodes;
 mod pki;
 pub mod policy;
 mod process;
+mod prune;
 pub mod requirements;
 mod self_test;
 mod status;

@@ -15,6 +15,7 @@ use tracing::info;
 use crate::layout::cache;
 use crate::machine::TOOLS_MOUNT;
 use crate::process::run;
+use crate::prune;
 
 /// The longest build, on a slow and busy machine, with its downloads.
 const BUILD_DEADLINE: Duration = Duration::from_secs(45 * 60);
@@ -177,6 +178,10 @@ impl Programs {
         fs::create_dir_all(&programs.root)
             .with_context(|| format!("cannot make the cache {}", programs.root.display()))?;
         let missing = || TOOLS.iter().filter(|tool| !programs.root.join(tool.folder()).exists());
+        for tool in &TOOLS {
+            prune::used(&programs.root.join(tool.folder()))?;
+        }
+        prune::prune(&programs.root)?;
         if missing().next().is_none() {
             return Ok(programs);
         }

@@ -1,12 +1,12 @@
 //! `test`, `generate` and `numbers`.
 
-use std::{path::Path, time::Instant};
+use std::{fs, path::Path, time::Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::{
-    build, requirements,
+    build, cold, requirements,
     step::{Step, heading, target_dir},
 };
 
@@ -82,6 +82,13 @@ pub(crate) fn generate(check: bool) -> Result<()> {
     if check { operator.args(["--check"]).run() } else { operator.run() }
 }
 
-pub(crate) fn numbers() -> Result<()> {
-    end_to_end(&build::devcluster()?, &["--numbers", "docs/numbers.md"])
+pub(crate) fn numbers(cold: bool) -> Result<()> {
+    const PAGE: &str = "docs/numbers.md";
+    if cold {
+        return cold::measure(Path::new(PAGE));
+    }
+    let kept = cold::part_of(Path::new(PAGE));
+    end_to_end(&build::devcluster()?, &["--numbers", PAGE])?;
+    let page = fs::read_to_string(PAGE).context("the page was just written")?;
+    fs::write(PAGE, page + &kept).with_context(|| format!("cannot write {PAGE}"))
 }

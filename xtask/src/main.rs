@@ -4,6 +4,7 @@
 
 mod build;
 mod check;
+mod cold;
 mod install;
 mod requirements;
 mod step;
@@ -37,7 +38,11 @@ enum Verb {
         check: bool,
     },
     /// Measure and write docs/numbers.md.
-    Numbers,
+    Numbers {
+        /// The part about the first `up` of a machine instead, which takes some 20 minutes and 20 GB.
+        #[arg(long)]
+        cold: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -57,6 +62,6 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Down => up::down(),
         Verb::Test(options) => check::test(&options),
         Verb::Generate { check } => check::generate(check),
-        Verb::Numbers => check::numbers(),
+        Verb::Numbers { cold } => check::numbers(cold),
     }
 }

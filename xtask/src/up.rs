@@ -27,7 +27,7 @@ pub(crate) struct Options {
 
 pub(crate) fn up(options: &Options) -> Result<()> {
     let (target, images) = match (&options.context, &options.registry) {
-        (Some(context), Some(registry)) => elsewhere(context, registry, &options.tag),
+        (Some(context), Some(registry)) => elsewhere(context, registry, &options.tag)?,
         _ => here(options.nodes)?,
     };
     install::operator(&target, &images)?;
@@ -46,24 +46,41 @@ fn here(nodes: u8) -> Result<(Target, Images)> {
     Ok((Target { environment, context: None }, images))
 }
 
-fn elsewhere(context: &str, registry: &str, tag: &str) -> (Target, Images) {
+fn elsewhere(context: &str, registry: &str, tag: &str) -> Result<(Target, Images)> {
+    let target = Target { environment: Vec::new(), context: Some(context.to_owned()) };
+    heading(&format!("the Kubernetes cluster of context {context}"));
+    target.kubectl().args(["version"]).run().with_context(|| {
+        format!(
+            "kubectl cannot talk to context {context}: `kubectl config get-contexts` lists those there are"
+        )
+    })?;
+    target.helm().args(["version", "--short"]).run().context("helm is needed: see https://helm.sh")?;
     let image = |name: &str| format!("{registry}/{name}:{tag}");
     let images = Images { operator: image("operator"), chat_node: image("chat-node") };
-    (Target { environment: Vec::new(), context: Some(context.to_owned()) }, images)
+    Ok((target, images))
 }
 
 fn say_what_next(target: &Target) {
     println!("\nThe room `lounge` runs. What to type next:\n");
-    if target.context.is_none() {
-        println!(
-            "  eval \"$(target/debug/devcluster env)\"                 # kubectl and helm of this cluster"
-        );
+    let say = |command: &str, what: &str| println!("  {command:<58} # {what}");
+    let kubectl = match &target.context {
+        None => {
+            say("eval \"$(target/debug/devcluster env)\"", "kubectl and helm of this cluster");
+            "kubectl".to_owned()
+        }
+        Some(context) => format!("kubectl --context {context}"),
+    };
+    println!("  {kubectl} get chatrooms --output wide");
+    say(&format!("{kubectl} port-forward service/lounge 6667:6667 8080:8080"), "then http://localhost:8080/");
+    say("irssi --connect localhost", "and /join #lounge");
+    say(&format!("{kubectl} explain chatroom.spec"), "what a room can be told");
+    match &target.context {
+        None => say("cargo xtask down", "end it all"),
+        Some(context) => say(
+            &format!("helm --kube-context {context} uninstall lounge --namespace default"),
+            "end the room; its volume stays",
+        ),
     }
-    println!("  kubectl get chatrooms --output wide");
-    println!("  kubectl port-forward service/lounge 6667:6667 8080:8080   # then http://localhost:8080/");
-    println!("  irssi --connect localhost                               # and /join #lounge");
-    println!("  kubectl explain chatroom.spec                           # what a room can be told");
-    println!("  cargo xtask down                                        # end it all");
 }
 
 pub(crate) fn down() -> Result<()> {

@@ -15,7 +15,7 @@ use std::{
 use chat_log::{
     clock::{Clock, SystemClock},
     follower::Follower,
-    log::{AppendError, Delivery, Log, Request},
+    log::{AppendError, Delivery, Log, Request, Standing},
 };
 use chat_protocol::name::host_of;
 use chat_session::{ConnectionId, Now, Peer, Worker};
@@ -131,7 +131,10 @@ enum Turn {
 impl WorkerThread {
     pub(crate) fn new(seat: Seat, tools: Tools) -> Self {
         let Seat { poll, doorbell, orders, figures } = seat;
-        let Tools { core, log, follower, clock, desk, number, workers, chores, on_caught_up } = tools;
+        let Tools { mut core, log, follower, clock, desk, number, workers, chores, on_caught_up } = tools;
+        if log.status().standing == Standing::ALONE {
+            core.follows_own_log();
+        }
         Self {
             waker: Waker::from(Arc::clone(&doorbell)),
             poll,

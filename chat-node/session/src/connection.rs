@@ -48,6 +48,8 @@ pub(crate) enum Phase {
         token: Token,
         seen: Vec<(ShardId, Position)>,
         since: Now,
+        /// What the last resume showed anew may not have arrived.
+        in_doubt: bool,
     },
     Ready(Identity),
     Closed,

@@ -32,6 +32,7 @@ impl Worker {
             ShardId(n) => self.channels[usize::from(n) - 1].begin(entry),
         }
         for proposal in &entry.proposals {
+            self.resumes_in_doubt = self.is_unconfirmed(&proposal.command);
             let outcome = match shard {
                 ShardId::DIRECTORY => self.directory.apply_one(proposal),
                 ShardId(n) => self.channels[usize::from(n) - 1].apply_one(proposal),
@@ -45,6 +46,15 @@ impl Worker {
             }
             ShardId(n) => self.channels[usize::from(n) - 1].end(),
         }
+    }
+
+    /// Whether this attaches a session whose last resume was never known to have arrived.
+    fn is_unconfirmed(&self, command: &Command) -> bool {
+        let Command::Directory(DirectoryCommand::Attach(attach)) = command else { return false };
+        let session = self.directory.session_by_token(&attach.shown);
+        session
+            .and_then(|session| self.directory.session(session))
+            .is_some_and(|session| session.previous_token.is_some())
     }
 
     fn came_back(&mut self, shard: ShardId, proposal: &Proposal, outcome: Outcome) {

@@ -11,6 +11,7 @@ mod connection;
 mod deliver;
 mod encode;
 mod fan_out;
+mod gaps;
 mod hold;
 mod housekeeper;
 mod input;

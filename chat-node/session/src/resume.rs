@@ -8,14 +8,13 @@ use chat_state::{
     event::{Event, EventKind},
     ids::{ChannelId, Generation, Position, SessionId, ShardId, UserId},
     renames::Renames,
-    replay::{Gap, Replayed, replay},
+    replay::{Replayed, replay},
 };
 
 use crate::{
-    commands::Known,
     connection::{ConnectionId, Identity, Phase},
     label::LabelTag,
-    lines::{Body, Personal, body_then, msgid, status},
+    lines::{Body, Personal, body_then, status},
     worker::Worker,
 };
 
@@ -63,13 +62,13 @@ impl Worker {
             self.abandon(identity);
             return;
         };
-        let since = self.now;
+        let (since, in_doubt) = (self.now, self.resumes_in_doubt);
         let connection = self.connection_mut(id);
         let Phase::Attaching { token, seen, .. } = std::mem::replace(&mut connection.phase, Phase::Closed)
         else {
             return;
         };
-        connection.phase = Phase::CatchingUp { identity, token, seen, since };
+        connection.phase = Phase::CatchingUp { identity, token, seen, since, in_doubt };
         self.catching_up.push(id);
     }
 
@@ -85,7 +84,7 @@ impl Worker {
                 continue;
             }
             let behind = seen.iter().any(|(shard, position)| self.position(*shard) < *position);
-            if !behind {
+            if !behind || self.follows_own_log {
                 self.replay(id, identity);
             } else if self.now.monotonic_ms >= since.monotonic_ms + CATCH_UP_MS {
                 self.detach(id, "Node is too far behind");
@@ -99,7 +98,7 @@ impl Worker {
 
     fn replay(&mut self, id: ConnectionId, identity: Identity) {
         let phase = std::mem::replace(&mut self.connection_mut(id).phase, Phase::Ready(identity));
-        let Phase::CatchingUp { token, seen, .. } = phase else { return };
+        let Phase::CatchingUp { token, seen, in_doubt, .. } = phase else { return };
         self.bind(id, identity);
         self.hear_channels(id, identity.user);
         let nick = self.client_name(id);
@@ -111,8 +110,6 @@ impl Worker {
                 .finish();
         });
         self.hand_out(id, &token);
-        self.connection_mut(id).token_unconfirmed = true;
-        self.ping(id);
         let seen = seen.into_iter().fold(BTreeMap::new(), |mut seen, (shard, position)| {
             let highest: &mut Position = seen.entry(shard).or_default();
             *highest = position.max(*highest);
@@ -120,8 +117,10 @@ impl Worker {
         });
         #[cfg(feature = "mutations")]
         let seen = off_by_one(seen);
-        let missed = replay(identity.user, &self.directory, &self.channels, &seen);
-        let anew = self.tell_gaps(id, &missed.gaps);
+        let mut missed = replay(identity.user, &self.directory, &self.channels, &seen);
+        self.add_unknown(identity.user, &seen, &mut missed.gaps);
+        let mut anew = self.tell_gaps(id, &missed.gaps);
+        self.add_doubtful(identity.user, &seen, in_doubt, &mut anew);
         self.batch(id, true);
         let begins_at = missed.events.iter().map(|replayed| replayed.directory_at).min();
         let renames = Renames::since(&self.directory, begins_at.unwrap_or_else(|| self.directory.position()));
@@ -135,6 +134,9 @@ impl Worker {
         for known in anew {
             self.show_anew(id, identity, &known);
         }
+        // The last of it: who answers has got all of it, and needs the token before no more.
+        self.connection_mut(id).token_unconfirmed = true;
+        self.ping(id);
         self.runnable.push(id);
     }
 
@@ -147,35 +149,6 @@ impl Worker {
                 line.param(&format!("-{BATCH}")).finish();
             }
         });
-    }
-
-    /// Says what can no longer be told. Gives the channels that are to be shown as they are now.
-    fn tell_gaps(&mut self, id: ConnectionId, gaps: &[Gap]) -> Vec<Known> {
-        let mut anew = Vec::new();
-        for gap in gaps {
-            let (target, shard, oldest) = match gap {
-                Gap::Channel { channel, oldest } => {
-                    let Some(known) = self.shard(channel.shard).channel(*channel).map(Known::of) else {
-                        continue;
-                    };
-                    let name = known.name.to_string();
-                    anew.push(known);
-                    (name, channel.shard, oldest)
-                }
-                // Direct messages: what is gone is the client's own.
-                Gap::Direct { shard, oldest } => (self.client_name(id), *shard, oldest),
-            };
-            let oldest = msgid(shard, self.lineage(shard), *oldest).to_string();
-            self.say(id, |server, out| {
-                LineWriter::begin(out)
-                    .command(Source::Server(server), "RESUME")
-                    .param("GAP")
-                    .param(&target)
-                    .param(&oldest)
-                    .finish();
-            });
-        }
-        anew
     }
 
     fn replay_event(&mut self, id: ConnectionId, identity: Identity, replayed: &Replayed, renames: &Renames) {
@@ -272,16 +245,6 @@ impl Worker {
         let mut line = Vec::new();
         body.write(meta, connection.variant, Personal { tag: Some(&tag), id: own_message }, &mut line);
         self.send(id, &line);
-    }
-
-    /// After a gap: the channel as it is now.
-    fn show_anew(&mut self, id: ConnectionId, identity: Identity, known: &Known) {
-        let Some(prefix) = self.prefix_of(identity) else { return };
-        self.say(id, |_, out| {
-            LineWriter::begin(out).command(crate::lines::source(&prefix), "JOIN").param(&known.name).finish();
-        });
-        self.channel_modes(id, identity, known);
-        self.introduce(id, known);
     }
 
     /// The connection hears the channels its user is in.

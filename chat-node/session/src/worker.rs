@@ -31,6 +31,10 @@ pub struct Worker {
     /// Shards 1..=S, in order.
     pub(crate) channels: Vec<ChannelShard>,
     pub(crate) hold: Hold,
+    /// What anybody saw of the log is here before what they ask for after.
+    pub(crate) follows_own_log: bool,
+    /// The attach that is being applied: the session's last resume may not have reached its client whole.
+    pub(crate) resumes_in_doubt: bool,
     /// This node's present life, once its registration came back from the log.
     pub(crate) incarnation: Option<Incarnation>,
     nonce: u64,
@@ -98,6 +102,8 @@ impl Worker {
             directory,
             channels,
             hold: Hold::default(),
+            follows_own_log: false,
+            resumes_in_doubt: false,
             incarnation: None,
             nonce,
             connections: Vec::new(),
@@ -126,6 +132,12 @@ impl Worker {
             draining: None,
             counters: Counters::default(),
         }
+    }
+
+    /// The log is this node's own, and gives this worker its entries in the one order of all shards. So whatever a
+    /// client saw before it asked to resume was applied here before the answer: what was not is no part of this log.
+    pub fn follows_own_log(&mut self) {
+        self.follows_own_log = true;
     }
 
     /// A socket was accepted.

@@ -13,7 +13,7 @@
 //!
 //! | step | what happens |
 //! |---|---|
-//! | `@set <limit> <value>` | before anything else: a limit of the settings or of the connections, `motd`, `channel` |
+//! | `@set <limit> <value>` | before anything else: a limit of the settings or of the connections, `motd`, `channel`, `shared-log` |
 //! | `@connect <name> [websocket] [tls]` | opens a connection |
 //! | `@register <name> [<capability> …]` | registers under that nick, and reads up to the MOTD; `${name.token}` is the resume token |
 //! | `@crowd <number>` | so many register as `crowd<n>`, with long real names, and say nothing |
@@ -45,6 +45,8 @@ struct Player {
     shards: u16,
     settings: Settings,
     limits: ConnectionLimits,
+    /// Other nodes may be ahead of this one.
+    shared_log: bool,
     clients: BTreeMap<String, Client>,
     names: Names,
     /// Expectations whose order does not matter, until their number is known.
@@ -67,6 +69,7 @@ pub(crate) fn play(text: &str, shards: u16) -> Result<(), String> {
         shards,
         settings: Settings::default(),
         limits,
+        shared_log: false,
         clients: BTreeMap::new(),
         names: Names::new(),
         any_order: Vec::new(),
@@ -258,6 +261,7 @@ impl Player {
             "topic-length" => self.settings.limits.topic_length = short()?,
             "kick-length" => self.settings.limits.kick_length = short()?,
             "away-length" => self.settings.limits.away_length = short()?,
+            "shared-log" => self.shared_log = value == "yes",
             "waiting-output" => self.limits.max_waiting_output = short()?.into(),
             "waiting-input" => self.limits.max_waiting_input = short()?.into(),
             "burst" => self.limits.command_burst = short()?.into(),
@@ -268,7 +272,14 @@ impl Player {
 
     fn room(&mut self) -> &mut Room {
         let (shards, limits) = (self.shards, self.limits);
-        self.room.get_or_insert_with(|| Room::new(shards, self.settings.clone(), limits))
+        let shared_log = self.shared_log;
+        self.room.get_or_insert_with(|| {
+            let mut room = Room::new(shards, self.settings.clone(), limits);
+            if !shared_log {
+                room.worker.follows_own_log();
+            }
+            room
+        })
     }
 
     fn client(&mut self, name: &str) -> &mut Client {

@@ -1,7 +1,7 @@
 //! The configuration in the words of the layers below.
 
 use chat_session::ConnectionLimits;
-use chat_state::settings::{DeclaredChannel, Limits, Settings};
+use chat_state::settings::{Bounds, DeclaredChannel, Limits, Settings};
 use contract::config::{ChatSettings, HistorySettings, NodeConfig};
 
 /// What becomes an entry of the log. Revision 0 stands for "the next one".
@@ -38,6 +38,7 @@ pub(crate) fn settings(config: &NodeConfig) -> Settings {
             key_length,
             list_entries,
         },
+        bounds: Bounds::default(),
     }
 }
 

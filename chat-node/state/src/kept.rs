@@ -131,7 +131,7 @@ impl Kept {
 
 /// Bytes that an event is taken to hold: its text and a share for what surrounds it. Part of the state machine: it
 /// decides what is kept.
-fn weight(event: &Event) -> usize {
+pub(crate) fn weight(event: &Event) -> usize {
     const FRAME: usize = 160;
     FRAME
         + match &event.kind {

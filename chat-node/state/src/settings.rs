@@ -15,6 +15,7 @@ pub struct Settings {
     /// How long events are kept for those who resume.
     pub resume_window_ms: u64,
     pub limits: Limits,
+    pub bounds: Bounds,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +45,30 @@ pub struct Limits {
     pub list_entries: u16,
 }
 
+/// How much may pile up that nobody looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// Sessions without a connection that an address may have, loopback exempt; past it they end with their connection.
+    pub detached_per_address: u32,
+    /// The same of the whole room. The fewer places are left, the fewer one address may take of them.
+    pub detached_sessions: u32,
+    /// Bytes of messages kept per channel and per pair of users, what surrounds each counted; the oldest go first.
+    pub history_bytes: u64,
+    /// The same of all conversations of a shard; the oldest of the largest go first.
+    pub history_bytes_per_shard: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            detached_per_address: 128,
+            detached_sessions: 10_000,
+            history_bytes: 8 << 20,
+            history_bytes_per_shard: 64 << 20,
+        }
+    }
+}
+
 /// Before the first settings entry: the documented defaults, revision 0.
 impl Default for Settings {
     fn default() -> Self {
@@ -64,6 +89,7 @@ impl Default for Settings {
                 key_length: 23,
                 list_entries: 100,
             },
+            bounds: Bounds::default(),
         }
     }
 }

@@ -9,7 +9,7 @@ use chat_state::{
     event::EventKind,
     ids::{FeatureLevel, Generation, Incarnation, Index, Lineage, MemberId, Position, ShardId},
     outcome::{Outcome, Refusal},
-    settings::Settings,
+    settings::{Bounds, Settings},
 };
 use room::{DIRECTORY, Room, Who, happened, refused, token};
 
@@ -416,4 +416,36 @@ fn a_msgid_keeps_the_lineage_under_which_it_was_given() {
     assert_eq!(room.directory.lineage_at(Position(left.0 + 1)), Lineage(2));
     let restored = Directory::restore(&room.directory.encode_state()).unwrap();
     assert_eq!(restored.lineage_at(left), Lineage(1));
+}
+
+#[test]
+fn an_address_that_left_enough_behind_keeps_no_more() {
+    let (mut room, node) = Room::small();
+    let bounds = Bounds { detached_per_address: 2, ..Bounds::default() };
+    room.settings(node, &Settings { revision: 1, bounds, ..Settings::default() });
+    let people: Vec<Who> = ["ann", "bob", "cy", "dee"].map(|nick| room.open(node, nick)).into();
+    let detach = |room: &mut Room, who: Who| {
+        let (session, generation, reason) = (who.session, who.generation, "Ping timeout".to_owned());
+        happened(room.directory_chore(node, DirectoryCommand::Detach { session, generation, reason }))
+    };
+    for who in &people[..2] {
+        assert!(matches!(detach(&mut room, *who).kind, EventKind::Detached { .. }));
+    }
+    match &detach(&mut room, people[2]).kind {
+        EventKind::Closing { user, reason, .. } => {
+            assert_eq!((*user, &**reason), (people[2].user, "Ping timeout"))
+        }
+        other => panic!("{other:?}"),
+    }
+    // Those that were kept still are, also after a restart; one that comes back makes room for another.
+    room.directory = Directory::restore(&room.directory.encode_state()).unwrap();
+    assert_eq!(room.directory.detached_count(), 2);
+    let session = room.directory.session(people[0].session).unwrap();
+    let shown = session.token.unwrap().hash;
+    let new = room.new_token();
+    happened(room.attach_outcome(node, shown, new, false));
+    assert!(matches!(detach(&mut room, people[3]).kind, EventKind::Detached { .. }));
+    // A node's death is nobody's doing: all of its sessions stay.
+    room.register(1, 2);
+    assert_eq!(room.directory.detached_count(), 3);
 }

@@ -11,7 +11,7 @@ use chat_state::{
     ids::{ChannelId, Incarnation, Position, ShardId, UserId, home_shard},
     kept::KEPT_EVENTS,
     outcome::{Outcome, Refusal},
-    settings::Settings,
+    settings::{Bounds, Settings},
 };
 use room::{Room, Who, happened, refused, text_of};
 
@@ -348,6 +348,67 @@ fn history_is_bounded_by_count_and_by_age() {
         _ => 0,
     };
     assert_eq!(number, 6, "numbers go on");
+}
+
+/// Small bounds in bytes; a message of these tests takes about 190, and the large ones 1,000 more.
+fn bounded(room: &mut Room, node: Incarnation, history_bytes: u64, history_bytes_per_shard: u64) {
+    let revision = room.one().settings().revision + 1;
+    let bounds = Bounds { history_bytes, history_bytes_per_shard, ..Bounds::default() };
+    room.settings(node, &Settings { revision, bounds, ..Settings::default() });
+}
+
+fn say_large(room: &mut Room, who: Who, channel: ChannelId, text: &str) {
+    let mut message = (*room.message(who, MessageKind::Privmsg, text, None)).clone();
+    message.tags = format!("+filler={}", "x".repeat(992));
+    let target = Target::Channel { channel, at_least: None };
+    happened(room.ask(who, channel.shard, ChannelCommand::Message { target, message: message.into() }));
+}
+
+#[test]
+fn history_is_bounded_by_bytes_tags_included() {
+    let (mut room, node, op, _, channel) = lounge();
+    bounded(&mut room, node, 4_000, 1 << 20);
+    for text in ["1", "2", "3", "4", "5", "6"] {
+        say_large(&mut room, op, channel, text);
+    }
+    assert_eq!(room.texts(channel), ["4", "5", "6"]);
+    assert!((3_000..=4_000).contains(&room.one().history(channel).unwrap().bytes()));
+    for n in 0..30 {
+        happened(room.say(op, channel, &format!("small {n}"), None));
+    }
+    assert!(room.texts(channel).len() > 15, "small ones take less");
+    bounded(&mut room, node, 400, 1 << 20);
+    assert_eq!(room.texts(channel), ["small 28", "small 29"], "a lower bound holds for what is there");
+}
+
+/// Who floods one channel pays with that one's history.
+#[test]
+fn the_largest_conversations_of_a_shard_give_way() {
+    let (mut room, node, op, guest, flooded) = lounge();
+    let quiet = room.join(guest, "#quiet");
+    happened(room.say(guest, quiet, "kept", None));
+    happened(room.tell(guest, op.user, "kept too", None));
+    bounded(&mut room, node, 1 << 20, 5_000);
+    for n in 0..50 {
+        say_large(&mut room, op, flooded, &n.to_string());
+        assert!(room.one().history_bytes() <= 5_000);
+        if n == 25 {
+            let restored = ChannelShard::restore(
+                &room.one().encode_state(),
+                [&*room.one().encode_history(Position(0))].into_iter(),
+            );
+            let before = room.one().history_bytes();
+            room.shards[0] = restored.unwrap();
+            assert_eq!(room.one().history_bytes(), before);
+        }
+    }
+    assert_eq!(room.texts(quiet), ["kept"]);
+    assert_eq!(direct(&room, op.user, guest.user), ["kept too"]);
+    assert_eq!(room.texts(flooded), ["47", "48", "49"]);
+    happened(room.part(op, flooded));
+    assert!(room.one().history_bytes() < 1_000, "an ended channel takes its bytes along");
+    bounded(&mut room, node, 1 << 20, 200);
+    assert_eq!((room.texts(quiet).len(), direct(&room, op.user, guest.user).len()), (1, 0));
 }
 
 #[test]

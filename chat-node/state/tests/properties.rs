@@ -217,6 +217,10 @@ proptest! {
                 }
                 let kept: Vec<_> = shard.history(channel.id).into_iter().flat_map(Conversation::iter).collect();
                 prop_assert!(kept.len() <= settings.history_max_messages as usize);
+                let bytes = shard.history(channel.id).map_or(0, Conversation::bytes);
+                prop_assert!(bytes <= settings.bounds.history_bytes);
+                let least = kept.iter().map(|record| room::text_of(record).len() as u64).sum::<u64>();
+                prop_assert!(bytes >= least && (bytes == 0) == kept.is_empty());
                 for (record, (_, message)) in kept.iter().rev().zip(said.iter().rev()) {
                     prop_assert!(record.event.time_ms >= youngest_gone);
                     match &record.event.kind {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     event::Event,
     ids::{ChannelId, Position, ShardId, UserId},
+    kept::weight,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -33,7 +34,9 @@ pub struct Conversation {
     pub(crate) last_number: u64,
     /// Of two users' conversation: those at home in this shard who were not forgotten. It ends with the last.
     pub(crate) owners: BTreeSet<UserId>,
-    pub(crate) records: VecDeque<Record>,
+    records: VecDeque<Record>,
+    /// Of the records. Derived.
+    bytes: u64,
 }
 
 /// A message, and where it was first stored: its msgid.
@@ -46,6 +49,12 @@ pub struct Record {
     pub event: Arc<Event>,
 }
 
+impl Record {
+    fn bytes(&self) -> u64 {
+        weight(&self.event) as u64
+    }
+}
+
 /// A place in a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Anchor {
@@ -56,6 +65,17 @@ pub enum Anchor {
 }
 
 impl Conversation {
+    /// From a snapshot: `records` in their order.
+    pub(crate) fn refill(last_number: u64, owners: BTreeSet<UserId>, records: VecDeque<Record>) -> Self {
+        let bytes = records.iter().map(Record::bytes).sum();
+        Self { last_number, owners, records, bytes }
+    }
+
+    /// What its messages are taken to hold, with what surrounds each.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub fn len(&self) -> usize {
         self.records.len()
     }
@@ -167,15 +187,32 @@ impl Conversation {
     pub(crate) fn insert(&mut self, record: Record) {
         let newer =
             self.records.iter().rev().take_while(|other| other.event.time_ms > record.event.time_ms).count();
+        self.bytes += record.bytes();
         self.records.insert(self.records.len() - newer, record);
     }
 
-    /// Gives up what is past the bounds.
-    pub(crate) fn trim(&mut self, oldest_ms: u64, most: u32) {
-        while self.records.front().is_some_and(|record| record.event.time_ms < oldest_ms)
-            || self.records.len() > most as usize
-        {
-            self.records.pop_front();
+    /// Gives up what is older.
+    pub(crate) fn trim_older(&mut self, oldest_ms: u64) {
+        while self.records.front().is_some_and(|record| record.event.time_ms < oldest_ms) {
+            self.give_up_oldest();
         }
+    }
+
+    /// Gives up what is past these bounds, oldest first.
+    pub(crate) fn trim(&mut self, most: u32, most_bytes: u64) {
+        while self.records.len() > most as usize || self.bytes > most_bytes {
+            self.give_up_oldest();
+        }
+    }
+
+    pub(crate) fn give_up_oldest(&mut self) {
+        if let Some(record) = self.records.pop_front() {
+            self.bytes -= record.bytes();
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.records.clear();
+        self.bytes = 0;
     }
 }

@@ -75,7 +75,7 @@ impl ChannelShard {
         self.with_conversation(key, |conversation| {
             conversation.owners.remove(&user);
             if conversation.owners.is_empty() {
-                conversation.records.clear();
+                conversation.clear();
             }
         });
         if self.conversations.get(&key).is_some_and(|conversation| conversation.owners.is_empty()) {

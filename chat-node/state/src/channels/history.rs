@@ -11,26 +11,50 @@ use crate::{
 };
 
 impl ChannelShard {
-    /// Changes a conversation (an empty one if there is none), then holds it to the bound of messages.
+    /// Changes a conversation (an empty one if there is none), then holds it and the shard to their bounds.
     pub(super) fn with_conversation(&mut self, key: ConversationKey, change: impl FnOnce(&mut Conversation)) {
         let most = self.state.journal.settings.history_max_messages;
-        let conversation = Arc::make_mut(self.conversations.entry(key).or_default());
-        let before = oldest_ms(conversation);
-        change(conversation);
-        conversation.trim(0, most);
-        let after = oldest_ms(conversation);
-        self.note_oldest(key, before, after);
+        let bounds = self.state.journal.settings.bounds;
+        self.change(key, |conversation| {
+            change(conversation);
+            conversation.trim(most, bounds.history_bytes);
+        });
+        self.bound_shard();
     }
 
-    fn note_oldest(&mut self, key: ConversationKey, before: Option<u64>, after: Option<u64>) {
+    fn change(&mut self, key: ConversationKey, change: impl FnOnce(&mut Conversation)) {
+        let conversation = Arc::make_mut(self.conversations.entry(key).or_default());
+        let before = Extent::of(conversation);
+        change(conversation);
+        let after = Extent::of(conversation);
+        self.note_extent(key, before, after);
+    }
+
+    fn note_extent(&mut self, key: ConversationKey, before: Option<Extent>, after: Option<Extent>) {
         if before == after {
             return;
         }
-        if let Some(before) = before {
-            self.derived.aging.remove(&(before, key));
+        if let Some(Extent { oldest_ms, bytes }) = before {
+            self.derived.aging.remove(&(oldest_ms, key));
+            self.derived.by_size.remove(&(bytes, key));
+            self.derived.history_bytes -= bytes;
         }
-        if let Some(after) = after {
-            self.derived.aging.insert((after, key));
+        if let Some(Extent { oldest_ms, bytes }) = after {
+            self.derived.aging.insert((oldest_ms, key));
+            self.derived.by_size.insert((bytes, key));
+            self.derived.history_bytes += bytes;
+        }
+    }
+
+    /// All conversations together within their bound: the largest gives up its oldest message, so that nobody's flood
+    /// in one channel costs another one its history.
+    fn bound_shard(&mut self) {
+        let most = self.state.journal.settings.bounds.history_bytes_per_shard;
+        while self.derived.history_bytes > most
+            && let Some((_, largest)) = self.derived.by_size.last().copied()
+        {
+            self.change(largest, Conversation::give_up_oldest);
+            self.end_if_silent(largest);
         }
     }
 
@@ -41,23 +65,25 @@ impl ChannelShard {
         while let Some((oldest, key)) = self.derived.aging.first().copied()
             && oldest < oldest_allowed
         {
-            self.with_conversation(key, |conversation| conversation.trim(oldest_allowed, u32::MAX));
+            self.change(key, |conversation| conversation.trim_older(oldest_allowed));
             self.end_if_silent(key);
         }
     }
 
-    /// After a change of settings: every conversation within the new bound.
+    /// After a change of settings: every conversation within the new bounds.
     pub(super) fn bound_history(&mut self) {
-        let most = self.state.journal.settings.history_max_messages as usize;
+        let settings = &self.state.journal.settings;
+        let (most, most_bytes) = (settings.history_max_messages as usize, settings.bounds.history_bytes);
         let over: Vec<_> = self
             .conversations
             .iter()
-            .filter(|(_, conversation)| conversation.len() > most)
+            .filter(|(_, conversation)| conversation.len() > most || conversation.bytes() > most_bytes)
             .map(|(key, _)| *key)
             .collect();
         for key in over {
             self.with_conversation(key, |_| {});
         }
+        self.bound_shard();
     }
 
     /// A conversation of two that aged out whole is gone; a later one counts from 1 again.
@@ -72,7 +98,7 @@ impl ChannelShard {
     /// A channel that ended takes its history along.
     pub(super) fn end_history(&mut self, key: ConversationKey) {
         if let Some(conversation) = self.conversations.remove(&key) {
-            self.note_oldest(key, oldest_ms(&conversation), None);
+            self.note_extent(key, Extent::of(&conversation), None);
         }
     }
 
@@ -107,6 +133,17 @@ impl ChannelShard {
     }
 }
 
-fn oldest_ms(conversation: &Conversation) -> Option<u64> {
-    conversation.oldest().map(|record| record.event.time_ms)
+/// What a conversation is found by when there is too much.
+#[derive(Clone, Copy, PartialEq)]
+struct Extent {
+    oldest_ms: u64,
+    bytes: u64,
+}
+
+impl Extent {
+    /// None if nothing is kept.
+    fn of(conversation: &Conversation) -> Option<Self> {
+        let oldest_ms = conversation.oldest()?.event.time_ms;
+        Some(Self { oldest_ms, bytes: conversation.bytes() })
+    }
 }

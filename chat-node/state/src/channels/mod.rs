@@ -78,6 +78,9 @@ struct Derived {
     last_due: BTreeMap<ShardId, Position>,
     /// Conversations by the time of their oldest record.
     aging: BTreeSet<(u64, ConversationKey)>,
+    /// Conversations by their bytes, and the sum of these.
+    by_size: BTreeSet<(u64, ConversationKey)>,
+    history_bytes: u64,
 }
 
 impl ChannelShard {
@@ -177,6 +180,11 @@ impl ChannelShard {
     /// What `owner` and `peer` wrote to each other; whole in the home shard of either.
     pub fn direct_history(&self, owner: UserId, peer: UserId) -> Option<&Conversation> {
         self.conversations.get(&ConversationKey::direct(owner, peer)).map(|conversation| &**conversation)
+    }
+
+    /// Bytes of all conversations, as [`Conversation::bytes`] counts them.
+    pub fn history_bytes(&self) -> u64 {
+        self.derived.history_bytes
     }
 
     /// Whom `owner` exchanged direct messages with; whole in the owner's home shard.

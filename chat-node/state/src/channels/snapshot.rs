@@ -3,7 +3,7 @@
 //! A chunk is written once: messages that it holds and history gave up since are not in the index any more.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -160,20 +160,17 @@ impl ChannelShard {
         let mut conversations = BTreeMap::new();
         for entry in index {
             let mut last = 0_i64;
-            let mut conversation = Conversation {
-                last_number: entry.last_number,
-                owners: entry.owners,
-                records: std::collections::VecDeque::with_capacity(entry.places.len()),
-            };
+            let mut records = VecDeque::with_capacity(entry.places.len());
             for step in entry.places {
                 last = last.wrapping_add(step);
                 let record = find(Position(last.cast_unsigned()))?;
-                conversation.records.push_back(Record {
+                records.push_back(Record {
                     source: record.source,
                     at: record.at,
                     event: Arc::clone(&record.event),
                 });
             }
+            let conversation = Conversation::refill(entry.last_number, entry.owners, records);
             conversations.insert(entry.key, Arc::new(conversation));
         }
         let mut whole = Vec::with_capacity(events.len());
@@ -211,6 +208,8 @@ impl Derived {
             }
             if let Some(oldest) = conversation.oldest() {
                 derived.aging.insert((oldest.event.time_ms, *key));
+                derived.by_size.insert((conversation.bytes(), *key));
+                derived.history_bytes += conversation.bytes();
             }
         }
         derived

@@ -4,6 +4,7 @@
 //! `Freed`, closing included.
 
 mod apply;
+mod detached;
 mod nodes;
 mod sessions;
 mod snapshot;
@@ -16,6 +17,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use self::detached::Detached;
 pub use self::snapshot::Snapshot;
 use crate::{
     command::{TokenHash, UserModes},
@@ -38,7 +40,7 @@ pub struct Directory {
     /// Good tokens. Derived.
     tokens: BTreeMap<TokenHash, SessionId>,
     /// Derived.
-    detached: BTreeSet<SessionId>,
+    detached: Detached,
 }
 
 /// What a snapshot holds, beside the kept events.
@@ -150,7 +152,7 @@ impl Directory {
             kept: Kept::starting_at(Position(1)),
             nicks: BTreeMap::new(),
             tokens: BTreeMap::new(),
-            detached: BTreeSet::new(),
+            detached: Detached::default(),
         }
     }
 
@@ -246,7 +248,7 @@ impl Directory {
     }
 
     pub fn detached(&self) -> impl Iterator<Item = (SessionId, &Session)> {
-        self.detached.iter().filter_map(|id| Some((*id, self.session(*id)?)))
+        self.detached.iter().filter_map(|id| Some((id, self.session(id)?)))
     }
 
     pub fn closing(&self) -> impl Iterator<Item = (UserId, &Closing)> {

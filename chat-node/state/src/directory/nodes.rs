@@ -51,7 +51,7 @@ impl Directory {
     }
 
     /// Nothing of it is accepted any more, and its sessions are detached: all of them, so that those that cannot
-    /// resume do not vanish from view because a node died.
+    /// resume do not vanish from view because a node died, and whatever the bounds, for it is not their doing.
     fn end_life(&mut self, incarnation: Incarnation) -> Vec<SessionId> {
         let Some(node) = self.state.nodes.remove(&incarnation) else { return Vec::new() };
         self.state.journal.producers.drop_node(incarnation);
@@ -69,7 +69,8 @@ impl Directory {
                 let session = Arc::make_mut(session);
                 session.incarnation = None;
                 "Server went away".clone_into(&mut session.left);
-                self.detached.insert(*id);
+                let host = self.state.users.get(&session.user).map_or("", |user| &user.host);
+                self.detached.insert(*id, host);
             }
         }
         attached

@@ -109,14 +109,16 @@ impl Directory {
         if found.is_detached() {
             return Err(Refusal::NoChange);
         }
-        if !found.resumable() {
+        let user = found.user;
+        let host = self.user(user).map(|user| user.host.clone()).unwrap_or_default();
+        let kept = found.resumable() && self.detached.has_place(&host, &self.settings().bounds);
+        if !kept {
             return self.end_session(session, reason);
         }
-        let user = found.user;
         let found = Arc::make_mut(self.state.sessions.get_mut(&session).ok_or(Refusal::StaleSession)?);
         found.incarnation = None;
         reason.clone_into(&mut found.left);
-        self.detached.insert(session);
+        self.detached.insert(session, &host);
         Ok((Some(user), EventKind::Detached { user, session }))
     }
 
@@ -164,9 +166,6 @@ impl Directory {
         for token in session.tokens() {
             self.tokens.insert(token.hash, id);
         }
-        if session.is_detached() {
-            self.detached.insert(id);
-        }
         self.state.sessions.insert(id, Arc::new(session));
     }
 
@@ -175,7 +174,7 @@ impl Directory {
         for token in session.tokens() {
             self.tokens.remove(&token.hash);
         }
-        self.detached.remove(&id);
+        self.detached.remove(id);
         Some(Arc::unwrap_or_clone(session))
     }
 }

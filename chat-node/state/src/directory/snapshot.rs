@@ -1,12 +1,9 @@
 //! The directory as bytes, and back.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    directory::{Directory, State},
+    directory::{Directory, State, detached::Detached},
     event::Event,
     ids::{Index, Position},
     kept::Kept,
@@ -61,8 +58,10 @@ impl Directory {
             .iter()
             .flat_map(|(id, session)| session.tokens().map(|token| (token.hash, *id)))
             .collect();
-        let detached: BTreeSet<_> =
-            state.sessions.iter().filter(|(_, session)| session.is_detached()).map(|(id, _)| *id).collect();
+        let mut detached = Detached::default();
+        for (id, session) in state.sessions.iter().filter(|(_, session)| session.is_detached()) {
+            detached.insert(*id, state.users.get(&session.user).map_or("", |user| &user.host));
+        }
         Ok(Self { state, kept, nicks, tokens, detached })
     }
 }

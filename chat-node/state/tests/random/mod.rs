@@ -231,6 +231,10 @@ impl Life {
             ..Settings::default()
         };
         settings.limits.list_entries = 3;
+        if n & 1 == 0 {
+            // Four or five messages.
+            settings.bounds.history_bytes = 900;
+        }
         if n & 2 != 0 {
             let topic = if n & 4 == 0 { "" } else { "declared" };
             settings.channels = vec![

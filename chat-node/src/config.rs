@@ -121,8 +121,7 @@ fn apply(config: &mut NodeConfig, overrides: Overrides) {
 fn check(config: &NodeConfig) -> Result<(), (String, String)> {
     check_names(config)?;
     within("workers", config.workers as u64, 1, MAX_WORKERS as u64)?;
-    let LogConfig::Local { shards } = config.log;
-    within("log.local.shards", shards.into(), 1, MAX_SHARDS.into())?;
+    check_log(&config.log)?;
     check_listeners(config)?;
     check_limits(config)?;
     check_chat(config)?;
@@ -149,6 +148,24 @@ fn check_names(config: &NodeConfig) -> Result<(), (String, String)> {
     rule(config.revision != Some(0), "revision", || {
         "must be at least 1; leave it out to let the node count".to_owned()
     })
+}
+
+fn check_log(log: &LogConfig) -> Result<(), (String, String)> {
+    let kind = match log {
+        LogConfig::Local { .. } => "local",
+        LogConfig::Valkey(log) => {
+            let fits =
+                (1..=253).contains(&log.room.len()) && log.room.bytes().all(|byte| byte.is_ascii_graphic());
+            rule(fits, "log.valkey.room", || {
+                "must be 1 to 253 visible ASCII characters without spaces".to_owned()
+            })?;
+            rule(!log.url_file.as_os_str().is_empty(), "log.valkey.urlFile", || {
+                "must name a file".to_owned()
+            })?;
+            "valkey"
+        }
+    };
+    within(&format!("log.{kind}.shards"), log.shards().into(), 1, MAX_SHARDS.into())
 }
 
 fn check_listeners(config: &NodeConfig) -> Result<(), (String, String)> {

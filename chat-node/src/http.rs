@@ -16,6 +16,8 @@ use tokio::net::TcpStream;
 
 /// Time for the headers of a request; also how long an unused connection is kept.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a request and its answer where one is served at a time.
+const ONE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Room for a request's head. No request here has a body.
 const BUFFER_BYTES: usize = 16 * 1024;
 
@@ -40,6 +42,23 @@ where
     if let Err(error) = served {
         tracing::debug!(%error, "an HTTP connection ended early");
     }
+}
+
+/// Serves one request, within bounded time, and closes the connection.
+pub(crate) async fn serve_one<F>(stream: TcpStream, answer: impl Fn(Request<Incoming>) -> F)
+where
+    F: Future<Output = Response<Body>>,
+{
+    let service = service_fn(|request| {
+        let answer = answer(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let served = http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(BUFFER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    // Who asks so slowly is not waited for.
+    let _ = tokio::time::timeout(ONE_TIMEOUT, served).await;
 }
 
 pub(crate) fn full(body: impl Into<Bytes>) -> Body {

@@ -4,16 +4,14 @@ use std::{io, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use chat_log::{
     clock::{Clock, SystemClock},
-    disk::FileDisk,
     follower::Follower,
-    handle::{HandleOptions, LocalLogHandle},
-    identity::{Identity, IdentityError},
-    local::{LocalLog, LocalOptions, OpenError},
+    handle::OnFatal,
+    identity::IdentityError,
+    local::OpenError,
     log::{FollowError, Log},
 };
 use chat_protocol::UnixMillis;
 use chat_session::{Housekeeper, Random, Revision, SessionConfig, Worker};
-use chat_state::ids::{Lineage, MemberId};
 use contract::config::{LogConfig, NodeConfig};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -27,9 +25,11 @@ use crate::{
     chores::Chores,
     crew::{Crew, Order},
     descriptors, drain,
-    flushes::{Flushes, MeasuredDisk},
+    flushes::Flushes,
     front::{Doors, Front},
     listen::{ListenError, listen},
+    lobby::Lobby,
+    open::{self, OpenLog},
     recover::{RecoverError, StartingPoint},
     settings,
     snapshots::{self, Desk},
@@ -47,6 +47,9 @@ pub(crate) enum NodeError {
     Recover(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("{0}")]
     Listen(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The store cannot hold this room's log, in words for who configures it.
+    #[error("{0}")]
+    Store(String),
     #[error("cannot follow the log: {0}")]
     Follow(#[from] FollowError),
     #[error("the system refuses {what}: {source}")]
@@ -60,9 +63,12 @@ impl NodeError {
     pub(crate) fn is_of_configuration(&self) -> bool {
         matches!(
             self,
-            Self::Open(OpenError::Identity(
-                IdentityError::OtherRoom { .. } | IdentityError::OtherShards { .. } | IdentityError::RoomName
-            ))
+            Self::Store(_)
+                | Self::Open(OpenError::Identity(
+                    IdentityError::OtherRoom { .. }
+                        | IdentityError::OtherShards { .. }
+                        | IdentityError::RoomName
+                ))
         )
     }
 }
@@ -79,7 +85,7 @@ impl From<RecoverError> for NodeError {
     }
 }
 
-fn system(what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
+pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
     move |source| NodeError::System { what, source }
 }
 
@@ -103,7 +109,7 @@ impl Random for SystemRandom {
     }
 }
 
-fn random_number() -> u64 {
+pub(crate) fn random_number() -> u64 {
     let mut bytes = [0; 8];
     SystemRandom.fill(&mut bytes);
     u64::from_le_bytes(bytes)
@@ -118,10 +124,22 @@ pub(crate) fn run(config: &NodeConfig) -> Result<(), NodeError> {
     descriptors::raise_limit(config.limits.max_connections);
     let sockets = Sockets::bind(config)?;
     let (notices, mut heard) = mpsc::unbounded_channel();
-    let node = Node::start(config, &notices)?;
-    drop(notices);
-    // After a failure there is nothing to tidy up: what was acknowledged is on the disk.
-    runtime.block_on(node.oversee(config, sockets, &mut heard))?;
+    let outcome: Result<_, NodeError> = runtime.block_on(async {
+        let mut stop_signals = StopSignals::new()?;
+        let admin = sockets.admin_listener()?;
+        let clock = Arc::new(SystemClock::new());
+        let flushes = Arc::new(Flushes::default());
+        let opened = tokio::select! {
+            opened = open_log(config, &clock, &flushes, &notices, &admin) => opened?,
+            () = stop_signals.next() => return Ok(None),
+        };
+        let node = Node::start(config, opened, clock, flushes, &notices)?;
+        drop(notices);
+        node.oversee(config, sockets, admin, &mut stop_signals, &mut heard).await?;
+        Ok(Some(node))
+    });
+    // After a failure there is nothing to tidy up: what was acknowledged is where it is safe.
+    let Some(node) = outcome? else { return Ok(()) };
     node.close(drain::closing_time(config.drain_deadline.as_duration()));
     Ok(())
 }
@@ -136,6 +154,12 @@ struct Sockets {
 }
 
 impl Sockets {
+    /// On the runtime of whoever calls.
+    fn admin_listener(&self) -> Result<tokio::net::TcpListener, NodeError> {
+        let admin = self.admin.try_clone().map_err(system("the admin listener"))?;
+        tokio::net::TcpListener::from_std(admin).map_err(system("the admin listener"))
+    }
+
     fn bind(config: &NodeConfig) -> Result<Self, NodeError> {
         let listeners = &config.listeners;
         let admin = listen("listeners.admin", listeners.admin)?;
@@ -159,21 +183,51 @@ impl Sockets {
     }
 }
 
+/// Opens the log. A store that cannot be reached is waited for; the admin port says so meanwhile.
+async fn open_log(
+    config: &NodeConfig,
+    clock: &Arc<SystemClock>,
+    flushes: &Arc<Flushes>,
+    notices: &Notices,
+    admin: &tokio::net::TcpListener,
+) -> Result<OpenLog, NodeError> {
+    let notices = notices.clone();
+    let on_fatal: OnFatal = Box::new(move |reason: &str| {
+        // The receiver goes only when the process does.
+        let _ = notices.send(Notice::Failed(format!("the log is broken: {reason}")));
+    });
+    match &config.log {
+        LogConfig::Local { shards } => open::local(config, *shards, clock, flushes, on_fatal),
+        LogConfig::Valkey(log) => {
+            let lobby = Lobby::new();
+            let said = lobby.clone();
+            tokio::select! {
+                opened = open::valkey(log, on_fatal, move |reason| said.say(reason)) => opened,
+                never = lobby.serve(admin) => match never {},
+            }
+        }
+    }
+}
+
 struct Node {
     board: Arc<Board>,
-    log: Arc<LocalLogHandle>,
+    log: Arc<dyn Log>,
     workers: Vec<JoinHandle<()>>,
     archive: JoinHandle<()>,
 }
 
 impl Node {
-    /// Opens the log and starts the threads that have to do with it.
-    fn start(config: &NodeConfig, notices: &Notices) -> Result<Self, NodeError> {
-        let clock = Arc::new(SystemClock::new());
-        let flushes = Arc::new(Flushes::default());
-        let (log, member, start) = open_log(config, &clock, &flushes, notices)?;
-        let (desk, archive) = snapshots::start(Arc::clone(&log) as Arc<dyn Log>, start.snapshots())
-            .map_err(system("a thread"))?;
+    /// Starts the threads that have to do with the log.
+    fn start(
+        config: &NodeConfig,
+        opened: OpenLog,
+        clock: Arc<SystemClock>,
+        flushes: Arc<Flushes>,
+        notices: &Notices,
+    ) -> Result<Self, NodeError> {
+        let OpenLog { log, member, start } = opened;
+        let (desk, archive) =
+            snapshots::start(Arc::clone(&log), start.snapshots()).map_err(system("a thread"))?;
 
         let seats: Vec<_> = (0..config.workers)
             .map(|_| Seat::new())
@@ -188,7 +242,7 @@ impl Node {
                 config.limits.max_connections,
                 config.limits.max_connections_per_address,
             ),
-            log: Arc::clone(&log) as Arc<dyn Log>,
+            log: Arc::clone(&log),
             flushes,
             told: Told::new(),
         });
@@ -204,7 +258,7 @@ impl Node {
                 nonce,
                 session: session_config(config, number, &clock),
                 chores: (number == 0).then(|| chores(config, nonce, &board, notices)),
-                log: Arc::clone(&log) as Arc<dyn Log>,
+                log: Arc::clone(&log),
                 follower,
                 clock: Arc::clone(&clock),
                 desk: desk.clone(),
@@ -226,10 +280,10 @@ impl Node {
         &self,
         config: &NodeConfig,
         sockets: Sockets,
+        admin: tokio::net::TcpListener,
+        stop_signals: &mut StopSignals,
         heard: &mut mpsc::UnboundedReceiver<Notice>,
     ) -> Result<(), NodeError> {
-        let mut stop_signals = StopSignals::new()?;
-        let admin = tokio::net::TcpListener::from_std(sockets.admin).map_err(system("the admin listener"))?;
         let admin = tokio::spawn(admin::serve(admin, Arc::clone(&self.board)));
         let mut waiting = Waiting { workers: self.workers.len(), settled: false };
         let mut doors = Some(sockets.doors);
@@ -256,7 +310,7 @@ impl Node {
                     irc = shown(sockets.irc_address),
                     web = shown(sockets.web_address),
                     admin = %sockets.admin_address,
-                    data = %config.data.display(),
+                    log = open::described(config),
                     started_in_ms = self.board.clock.monotonic().as_millis() as u64,
                     "ready"
                 );
@@ -341,45 +395,14 @@ impl StopSignals {
     }
 }
 
-fn open_log(
-    config: &NodeConfig,
-    clock: &Arc<SystemClock>,
-    flushes: &Arc<Flushes>,
-    notices: &Notices,
-) -> Result<(Arc<LocalLogHandle>, MemberId, StartingPoint), NodeError> {
-    let LogConfig::Local { shards } = config.log;
-    let disk = FileDisk::open(&config.data)
-        .map_err(|source| NodeError::Data { place: config.data.display().to_string(), source })?;
-    let disk = Arc::new(MeasuredDisk::new(disk, Arc::clone(flushes)));
-    let identity = Identity {
-        member: MemberId(random_number()),
-        room: config.network.clone(),
-        shards,
-        lineage: Lineage::default(),
-    };
-    let (log, recovered) = LocalLog::open(disk, &LocalOptions::new(identity))?;
-    let member = recovered.identity.member;
-    let store = log.snapshots().clone();
-    let notices = notices.clone();
-    let on_fatal = Box::new(move |reason: &str| {
-        // The receiver goes only when the process does.
-        let _ = notices.send(Notice::Failed(format!("the log is broken: {reason}")));
-    });
-    let clock = Arc::clone(clock) as Arc<dyn Clock>;
-    let log =
-        LocalLogHandle::start(log, clock, &HandleOptions::default(), on_fatal).map_err(system("a thread"))?;
-    Ok((Arc::new(log), member, StartingPoint::new(recovered, store)))
-}
-
 fn session_config(config: &NodeConfig, worker: u16, clock: &SystemClock) -> SessionConfig {
-    let LogConfig::Local { shards } = config.log;
     SessionConfig {
         worker,
         server_name: config.server_name.clone(),
         network: config.network.clone(),
         version: concat!("chat-node-", env!("CARGO_PKG_VERSION")).to_owned(),
         created: UnixMillis(clock.now_ms()).to_string(),
-        shards,
+        shards: config.log.shards(),
         limits: settings::connection_limits(&config.limits),
         reconnect_to: "*".to_owned(),
     }

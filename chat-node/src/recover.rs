@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chat_log::{
     local::Recovered,
+    shared::store::Snapshots,
     snapshot::{Snapshot, SnapshotError, SnapshotStore},
 };
 use chat_state::{
@@ -15,10 +16,17 @@ use chat_state::{
 
 /// Where recovery begins: the newest snapshots. The entries after them come through the log's follower.
 pub(crate) struct StartingPoint {
-    store: SnapshotStore,
+    history: History,
     snapshots: BTreeMap<ShardId, Option<Snapshot>>,
     shards: u16,
     lineage: Lineage,
+}
+
+/// Where the messages are that snapshots refer to.
+enum History {
+    OnDisk(SnapshotStore),
+    /// Of each shard, as they came from a store.
+    Loaded(BTreeMap<ShardId, Vec<Vec<u8>>>),
 }
 
 /// A worker's own copy of the state.
@@ -50,7 +58,23 @@ impl StartingPoint {
             );
         }
         tracing::debug!(?report, "the log was recovered");
-        Self { store, snapshots, shards: identity.shards, lineage: identity.lineage }
+        Self {
+            history: History::OnDisk(store),
+            snapshots,
+            shards: identity.shards,
+            lineage: identity.lineage,
+        }
+    }
+
+    /// From what a shared store holds.
+    pub(crate) fn of_store(found: Snapshots, shards: u16, lineage: Lineage) -> Self {
+        let mut snapshots: BTreeMap<_, _> = (0..=shards).map(|shard| (ShardId(shard), None)).collect();
+        let mut history = BTreeMap::new();
+        for (shard, (snapshot, chunks)) in found.of {
+            snapshots.insert(shard, Some(snapshot));
+            history.insert(shard, chunks);
+        }
+        Self { history: History::Loaded(history), snapshots, shards, lineage }
     }
 
     /// The first entry of each shard that is in no snapshot.
@@ -80,11 +104,18 @@ impl StartingPoint {
         let Some(snapshot) = self.snapshot(shard) else {
             return Ok(ChannelShard::new(shard, self.shards, self.lineage));
         };
-        let chunks: Vec<_> = snapshot
-            .chunks
-            .iter()
-            .map(|chunk| self.store.read_chunk(shard, chunk))
-            .collect::<Result<_, _>>()?;
+        let read: Vec<_>;
+        let chunks = match &self.history {
+            History::OnDisk(store) => {
+                read = snapshot
+                    .chunks
+                    .iter()
+                    .map(|chunk| store.read_chunk(shard, chunk))
+                    .collect::<Result<_, _>>()?;
+                &read
+            }
+            History::Loaded(of) => of.get(&shard).unwrap_or(const { &Vec::new() }),
+        };
         ChannelShard::restore(&snapshot.state, chunks.iter().map(Vec::as_slice))
             .map_err(|source| RecoverError::Restore { shard, source })
     }

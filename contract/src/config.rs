@@ -43,6 +43,33 @@ pub enum LogConfig {
         /// Channel shards; fixed once the data directory exists.
         shards: u16,
     },
+    /// Valkey or Redis, shared by all nodes of the room; none of them keeps anything.
+    Valkey(ValkeyLog),
+}
+
+/// A log in Valkey (7.2 or newer) or Redis (6.2 or newer).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ValkeyLog {
+    /// Channel shards; fixed once the room exists in the store.
+    pub shards: u16,
+    /// Tells rooms in one store apart; all nodes of a room say the same, no two rooms do.
+    pub room: String,
+    /// A file with the store's URL in one line: `redis://USER:PASSWORD@HOST:PORT/DATABASE`, or `rediss://` for TLS.
+    /// It is read again for every connection, so a password may change while the node runs.
+    pub url_file: PathBuf,
+    /// Certificates (PEM) that the server's is checked against under `rediss://`; the system's if left out.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+}
+
+impl LogConfig {
+    /// Channel shards of the room.
+    pub fn shards(&self) -> u16 {
+        match self {
+            Self::Local { shards } | Self::Valkey(ValkeyLog { shards, .. }) => *shards,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

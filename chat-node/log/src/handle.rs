@@ -139,23 +139,6 @@ impl LocalLogHandle {
     pub fn snapshots(&self) -> &SnapshotStore {
         &self.store
     }
-
-    /// Takes nothing more, finishes what was taken, marks the log's end, and ends the threads. Waits for the disk.
-    pub fn stop(&self) {
-        let Threads { snapshots, running } =
-            std::mem::take(&mut *self.threads.lock().expect("stopping does not panic"));
-        drop(snapshots);
-        let mut running = running.into_iter();
-        if let Some(writer) = running.next() {
-            // The writer first: its last snapshot is handed to the storage thread.
-            let _ = writer.join();
-        }
-        self.shared.queue.close();
-        for thread in running {
-            // A panic of it was printed where it happened, and there is nothing left to save.
-            let _ = thread.join();
-        }
-    }
 }
 
 impl Drop for LocalLogHandle {
@@ -210,6 +193,22 @@ impl Log for LocalLogHandle {
         let mut status = self.shared.status().clone();
         status.waiting = self.shared.queue.waiting();
         status
+    }
+
+    fn stop(&self) {
+        let Threads { snapshots, running } =
+            std::mem::take(&mut *self.threads.lock().expect("stopping does not panic"));
+        drop(snapshots);
+        let mut running = running.into_iter();
+        if let Some(writer) = running.next() {
+            // The writer first: its last snapshot is handed to the storage thread.
+            let _ = writer.join();
+        }
+        self.shared.queue.close();
+        for thread in running {
+            // A panic of it was printed where it happened, and there is nothing left to save.
+            let _ = thread.join();
+        }
     }
 }
 

@@ -43,6 +43,9 @@ pub trait Log: Send + Sync {
 
     fn status(&self) -> LogStatus;
 
+    /// Takes nothing more, finishes what was taken, and ends. Waits for the disk or the store, within bounds.
+    fn stop(&self);
+
     /// Whether a node that stops should hand in snapshots of everything first, so that its next start is quick.
     fn wants_last_snapshots(&self) -> bool {
         true

@@ -8,5 +8,6 @@ mod lifecycle;
 mod limits;
 mod node;
 mod startup;
+mod store;
 mod talk;
 mod websocket;

@@ -128,17 +128,6 @@ impl<S: Store> SharedLogHandle<S> {
         })?;
         Ok(Self { inbox: asking, store, status, options, thread: Mutex::new(Some(thread)) })
     }
-
-    /// Takes nothing more, waits a while for the answers to what was asked, and ends the thread.
-    pub fn stop(&self) {
-        self.inbox.close();
-        self.inbox.push(Item::Stop);
-        let thread = self.thread.lock().expect("stopping does not panic").take();
-        if let Some(thread) = thread {
-            // A panic of it was printed where it happened, and there is nothing left to save.
-            let _ = thread.join();
-        }
-    }
 }
 
 impl<S: Store> Drop for SharedLogHandle<S> {
@@ -185,6 +174,16 @@ impl<S: Store> Log for SharedLogHandle<S> {
     /// Other nodes go on with the log, and one of them writes the snapshots.
     fn wants_last_snapshots(&self) -> bool {
         false
+    }
+
+    fn stop(&self) {
+        self.inbox.close();
+        self.inbox.push(Item::Stop);
+        let thread = self.thread.lock().expect("stopping does not panic").take();
+        if let Some(thread) = thread {
+            // A panic of it was printed where it happened, and there is nothing left to save.
+            let _ = thread.join();
+        }
     }
 }
 

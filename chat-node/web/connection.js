@@ -107,7 +107,8 @@ export class Connection {
   #connect() {
     this.#drop();
     const { record } = this.#memory;
-    const resume = this.#memory.resumable ? { token: record.token, seen: this.#memory.seen } : null;
+    const tokens = [record.token, record.previousToken].filter(Boolean);
+    const resume = this.#memory.resumable ? { tokens, seen: this.#memory.seen } : null;
     let socket;
     try {
       socket = this.#outside.open(SUB_PROTOCOL);
@@ -123,6 +124,7 @@ export class Connection {
       tokens: PACE_BURST,
       online: false,
       replaying: false,
+      unconfirmed: false,
       tryLater: false,
       reason: '',
     };
@@ -149,7 +151,7 @@ export class Connection {
     if (!message) return;
     this.#after('quiet', QUIET_MS, () => this.#ping(ANSWER_MS));
     this.#clear('answer');
-    if (message.command === 'PING') this.#write(link, { command: 'PONG', params: message.params });
+    if (message.command === 'PING') this.#answerPing(link, message.params);
     const step = link.handshake.receive(message);
     step.send.forEach((line) => this.#write(link, line));
     const passed = link.batches.accept(message);
@@ -163,18 +165,31 @@ export class Connection {
     const { command, params, tags } = message;
     if (tags.msgid) this.#memory.see(tags.msgid);
     if (command === 'RESUME' && params[0] === 'TOKEN') {
-      this.#memory.update({ token: params[1] ?? '' });
+      const { shown } = link.handshake;
+      this.#memory.takeToken(params[1] ?? '', shown);
+      link.unconfirmed = shown !== '';
     } else if (command === 'RESUME' && params[0] === 'GAP') {
-      this.#outside.emit({ type: 'gap', target: params[1] ?? '', oldest: params[2] ?? '' });
+      const [, target = '', oldest = ''] = params;
+      if (!target.startsWith('#')) this.#memory.forgetFrom(oldest);
+      this.#outside.emit({ type: 'gap', target, oldest });
     } else if (command === 'RECONNECT') {
       this.#moveSoon(Number(params[1]));
     } else if (command === 'PONG') {
       if (params.at(-1) === 'resumed') this.#replayed(link);
+      if (params.at(-1) === 'confirmed') this.#memory.confirmToken();
     } else if (command === 'ERROR') {
       link.reason = params.at(-1) ?? '';
     } else if (command !== 'PING' && command !== 'RESUME' && command !== 'CAP') {
       this.#outside.emit({ type: 'line', message, label, replay });
     }
+  }
+
+  /** The answer to a PING behind a token confirms the token; the answer to ours behind it tells that this was heard. */
+  #answerPing(link, params) {
+    this.#write(link, { command: 'PONG', params });
+    if (!link.unconfirmed) return;
+    link.unconfirmed = false;
+    this.#write(link, { command: 'PING', params: ['confirmed'] });
   }
 
   #progress(link, event) {

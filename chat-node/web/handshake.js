@@ -27,7 +27,7 @@ const NOT_ADMITTED = new Set(['463', '464', '465', '466']);
 
 export class Handshake {
   #identity;
-  #token;
+  #tokens;
   #seen;
   #offered = new Set();
   #waiting = 0;
@@ -38,13 +38,19 @@ export class Handshake {
 
   /**
    * `identity`: `{ nick, password, alternate }`; `alternate` allows `nick_` where the nick is taken.
-   * `resume`: `{ token, seen }` or null; `seen` are the last msgids per stream.
+   * `resume`: `{ tokens, seen }` or null; the tokens are shown one after the other until one is taken, `seen` are the
+   * last msgids per stream.
    */
   constructor(identity, resume) {
     this.#identity = identity;
-    this.#token = resume?.token ?? '';
+    this.#tokens = [...(resume?.tokens ?? [])];
     this.#seen = resume?.seen ?? [];
     this.#nick = identity.nick;
+  }
+
+  /** The token that was shown last; empty when the session is a new one. */
+  get shown() {
+    return this.#tokens[0] ?? '';
   }
 
   get done() {
@@ -121,16 +127,17 @@ export class Handshake {
     this.#waiting -= 1;
     if (this.#waiting !== 0) return nothing();
     const end = { command: 'CAP', params: ['END'] };
-    if (this.#token !== '' && this.caps.has(RESUME)) {
+    if (this.#tokens.length > 0 && this.caps.has(RESUME)) {
       this.#stage = 'resume';
-      return { send: [...resumeLines(this.#token, this.#seen), end], event: { type: 'resuming' } };
+      return { send: [...resumeLines(this.#tokens[0], this.#seen), end], event: { type: 'resuming' } };
     }
-    const event = this.#token === '' ? null : { type: 'tokenRefused' };
+    const event = this.#tokens.length === 0 ? null : { type: 'tokenRefused' };
     return { send: [...this.#register(), end], event };
   }
 
   #register() {
     this.#stage = 'register';
+    this.#tokens = [];
     const lines = [{ command: 'NICK', params: [this.#nick] }];
     lines.push({ command: 'USER', params: [userName(this.#identity.nick), '0', '*', this.#identity.nick] });
     if (this.#identity.password) lines.unshift({ command: 'PASS', params: [this.#identity.password] });
@@ -139,8 +146,15 @@ export class Handshake {
 
   #failed([command, code], text) {
     if (command !== 'RESUME' || this.#stage !== 'resume') return nothing();
-    if (code === 'INVALID_TOKEN') return { send: this.#register(), event: { type: 'tokenRefused' } };
-    return { send: [], event: { type: 'tryLater', text } };
+    if (code === 'TRY_AGAIN') return { send: [], event: { type: 'tryLater', text } };
+    if (code === 'INVALID_TOKEN' && this.#tokens.length > 1) {
+      this.#tokens.shift();
+      // The request holds the registration until all lines are there; what it asks for is on already.
+      const hold = { command: 'CAP', params: ['REQ', RESUME] };
+      const lines = resumeLines(this.#tokens[0], this.#seen);
+      return { send: [hold, ...lines, { command: 'CAP', params: ['END'] }], event: null };
+    }
+    return { send: this.#register(), event: { type: 'tokenRefused' } };
   }
 
   #anotherNick(code, text) {

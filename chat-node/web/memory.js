@@ -9,6 +9,7 @@ function emptyRecord() {
     tab: '',
     nick: '',
     token: '',
+    previousToken: '',
     positions: {},
     support: null,
     channels: [],
@@ -40,6 +41,19 @@ export class Memory {
     this.save();
   }
 
+  /**
+   * A token came, in exchange for the one that was `shown`. That one is kept: an attempt that was given up may still
+   * reach the server, and then it is the good one.
+   */
+  takeToken(token, shown) {
+    this.update({ token, previousToken: shown });
+  }
+
+  /** The server knows that the token came. */
+  confirmToken() {
+    if (this.record.previousToken !== '') this.update({ previousToken: '' });
+  }
+
   /** Notes the last msgid seen of its stream. Written by the next `save`; an older note only replays more. */
   see(msgid) {
     const dash = msgid.lastIndexOf('-');
@@ -52,6 +66,13 @@ export class Memory {
     const streams = Object.keys(positions);
     if (streams.length > MAX_STREAMS) delete positions[streams[0]];
     this.#dirty = true;
+  }
+
+  /** The server lost what it had from this msgid on: of its stream nothing from there on was seen. */
+  forgetFrom(msgid) {
+    const [, stream, number] = /^(.+)-(\d+)$/.exec(msgid) ?? [];
+    const seen = Number((this.record.positions[stream] ?? '').slice(`${stream}-`.length));
+    if (seen >= Number(number)) this.see(`${stream}-${Number(number) - 1}`);
   }
 
   /** The last msgid of each stream, least recently changed first. */
@@ -74,7 +95,7 @@ export class Memory {
 
   /** The session is over on the server, the conversations stay to be joined again. */
   forgetToken() {
-    this.update({ token: '', positions: {} });
+    this.update({ token: '', previousToken: '', positions: {} });
   }
 
   /** The person left: of the session only the tab's own name stays. */

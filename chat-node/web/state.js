@@ -1,7 +1,7 @@
 // Everything the page shows, as one value, and how events change it. Pure: equal events give equal states, and
 // what did not change keeps its identity, so that the view can skip it.
 
-import { defaultSupport } from './irc.js';
+import { defaultSupport, statusTarget } from './irc.js';
 import { SERVER, addItem, ensureBuffer, keyOf, newBuffer, withBuffer } from './conversations.js';
 import { applyLine, historyItem } from './lines.js';
 import { gapItem, mergeHistory, replaceItem } from './timeline.js';
@@ -156,6 +156,7 @@ function withOutgoing(state, entry) {
     kind: entry.kind === 'privmsg' ? 'message' : entry.kind,
     from: state.nick,
     self: true,
+    to: statusTarget(entry.target, state.support).sign,
     text: entry.text,
     time: entry.time,
     state: entry.state,

@@ -47,6 +47,65 @@ test('a lost connection comes back by itself and resumes where each stream was',
   assert.equal(types().filter((type) => type === 'replayed').length, 1);
 });
 
+test('the token before is kept until the server is known to have heard that the new one arrived', () => {
+  const { peer, memory } = begin();
+  register(peer.socket, 'ann', 'T1');
+  peer.socket.drop();
+  peer.pass(1_000);
+  resume(peer.socket, 'ann', 'T2');
+  assert.deepEqual([memory.record.token, memory.record.previousToken], ['T2', 'T1']);
+  peer.socket.heard();
+  peer.socket.say('PING :s');
+  assert.deepEqual(peer.socket.heard(), ['PONG s', 'PING confirmed']);
+  assert.equal(memory.record.previousToken, 'T1');
+  peer.socket.say(':s PONG s :confirmed');
+  assert.deepEqual([memory.record.token, memory.record.previousToken], ['T2', '']);
+});
+
+test('where an older attempt came in late and took the place of the new token, the one before it is shown', () => {
+  const { peer, memory, phase, types } = begin();
+  register(peer.socket, 'ann', 'T1');
+  peer.socket.say('@msgid=s1-4 :b!b@h PRIVMSG #c :x');
+  peer.socket.drop();
+  peer.pass(1_000);
+  resume(peer.socket, 'ann', 'T2');
+  peer.socket.drop();
+  peer.pass(2_000);
+  peer.socket.accept();
+  peer.socket.say(':s CAP * LS :batch chatroom.dev/resume', ':s CAP * ACK :batch chatroom.dev/resume');
+  assert.ok(peer.socket.heard().includes('RESUME T2 s1-4'));
+  peer.socket.say(':s FAIL RESUME INVALID_TOKEN :Gone');
+  assert.deepEqual(peer.socket.heard(), ['CAP REQ chatroom.dev/resume', 'RESUME T1 s1-4', 'CAP END']);
+  peer.socket.say(':s CAP * ACK :chatroom.dev/resume', ':s RESUME SUCCESS ann', ':s RESUME TOKEN T4');
+  peer.socket.say(':s BATCH +r chatroom.dev/resume', ':s BATCH -r');
+  assert.equal(phase(), 'online');
+  assert.ok(!types().includes('tokenRefused'));
+  assert.deepEqual([memory.record.token, memory.record.previousToken], ['T4', 'T1']);
+});
+
+test('a session that neither token opens is over, and so is one whose place is not understood', () => {
+  for (const code of ['INVALID_TOKEN', 'INVALID_MSGID s1-4']) {
+    const { peer, memory, types } = begin();
+    register(peer.socket, 'ann', 'T1');
+    peer.socket.drop();
+    peer.pass(1_000);
+    peer.socket.accept();
+    peer.socket.say(':s CAP * LS :batch chatroom.dev/resume', ':s CAP * ACK :batch chatroom.dev/resume');
+    peer.socket.heard();
+    peer.socket.say(`:s FAIL RESUME ${code} :No`, ':s FAIL RESUME NEED_TOKEN :No');
+    assert.deepEqual(peer.socket.heardCommands(), ['NICK', 'USER']);
+    assert.deepEqual([memory.record.token, types().filter((type) => type === 'tokenRefused').length], ['', 1]);
+  }
+});
+
+test('what was seen of a history that the server lost counts for nothing', () => {
+  const { peer, memory } = begin();
+  register(peer.socket, 'ann', 'T1');
+  peer.socket.say('@msgid=s1-90 :b!b@h PRIVMSG #c :x', '@msgid=s2-5 :b!b@h PRIVMSG #d :x');
+  peer.socket.say(':s RESUME GAP ann s1-41', ':s RESUME GAP #c s1-41', ':s RESUME GAP ann s2-8');
+  assert.deepEqual(memory.seen.toSorted(), ['s1-40', 's2-5']);
+});
+
 test('positions come from live and replayed lines, never from history', () => {
   const { peer, memory } = begin();
   register(peer.socket, 'ann', 'T1');

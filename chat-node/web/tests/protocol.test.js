@@ -46,14 +46,14 @@ test('capabilities over several lines are gathered before anything is asked for'
 });
 
 test('a resume sends no nick, and says where each stream was', () => {
-  const handshake = new Handshake({ nick: 'ann' }, { token: 'T', seen: ['d0-4', 's1-9'] });
+  const handshake = new Handshake({ nick: 'ann' }, { tokens: ['T'], seen: ['d0-4', 's1-9'] });
   const { said, events } = talk(handshake, OFFER, GRANT, ':s RESUME SUCCESS ann2');
   assert.deepEqual(said.slice(1), ['RESUME T d0-4,s1-9', 'CAP END']);
   assert.deepEqual(events, [{ type: 'resuming' }, { type: 'resumed', nick: 'ann2' }]);
 });
 
 test('a resume that saw nothing says so, one that saw much takes several lines', () => {
-  const empty = new Handshake({ nick: 'ann' }, { token: 'T', seen: [] });
+  const empty = new Handshake({ nick: 'ann' }, { tokens: ['T'], seen: [] });
   assert.equal(talk(empty, OFFER, GRANT).said[1], 'RESUME T *');
   const seen = Array.from({ length: 60 }, (_, index) => `shard${index}.lineage-1000`);
   const { said } = talk(new Handshake({ nick: 'ann' }, { token: 'T'.repeat(64), seen }), OFFER, GRANT);
@@ -67,7 +67,7 @@ test('a resume that saw nothing says so, one that saw much takes several lines',
 });
 
 test('a refused token leads to a new registration on the same connection', () => {
-  const handshake = new Handshake({ nick: 'ann', alternate: true }, { token: 'T', seen: [] });
+  const handshake = new Handshake({ nick: 'ann', alternate: true }, { tokens: ['T'], seen: [] });
   const { said, events } = talk(
     handshake,
     OFFER,
@@ -84,7 +84,7 @@ test('a refused token leads to a new registration on the same connection', () =>
 });
 
 test('a server without resume loses the session openly', () => {
-  const handshake = new Handshake({ nick: 'ann' }, { token: 'T', seen: [] });
+  const handshake = new Handshake({ nick: 'ann' }, { tokens: ['T'], seen: [] });
   const { said, events } = talk(handshake, ':s CAP * LS :batch', ':s CAP * ACK :batch');
   assert.deepEqual(said.slice(1), ['NICK ann', 'USER ann 0 * ann', 'CAP END']);
   assert.deepEqual(events, [{ type: 'tokenRefused' }]);
@@ -100,7 +100,7 @@ test('a taken nick is for the person to change, unless a like one may be tried',
 
 test('try again and refusals are told apart', () => {
   const busy = talk(
-    new Handshake({ nick: 'ann' }, { token: 'T', seen: [] }),
+    new Handshake({ nick: 'ann' }, { tokens: ['T'], seen: [] }),
     OFFER,
     GRANT,
     ':s FAIL RESUME TRY_AGAIN :no quorum',

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { parseLine } from '../irc.js';
 import { sign, sortMembers } from '../members.js';
 import { conversationOrder, initialState, reduce } from '../state.js';
+import { rows } from '../timeline.js';
 
 const NOW = Date.parse('2024-05-01T10:00:00Z');
 
@@ -100,6 +101,17 @@ test('an own message waits, is acknowledged by its echo, and stays one message',
   );
   const again = reduce(done, { type: 'line', message: echo, now: NOW, ownId: 5, origin: '' });
   assert.equal(channel(again).items.length, channel(done).items.length);
+});
+
+test('an acknowledgement moves no name: what follows an own message stands under it from the start', () => {
+  const entry = { id: 5, target: '#c', kind: 'privmsg', text: 'and', time: NOW, state: 'pending' };
+  const before = after([...JOINED, '@msgid=s-1 :me!m@h PRIVMSG #c :one']);
+  const waiting = after([{ type: 'outgoing', entry }], before);
+  const heads = (state) => rows(channel(state).items).flatMap((row) => ('head' in row && row.item.from ? [row.head] : []));
+  assert.deepEqual(heads(waiting), [true, false]);
+  const echo = parseLine('@msgid=s-2;chatroom.dev/id=5 :me!m@h PRIVMSG #c :and');
+  const done = reduce(waiting, { type: 'line', message: echo, now: NOW, ownId: 5, origin: '' });
+  assert.deepEqual(heads(done), [true, false]);
 });
 
 test('an answered duplicate settles the waiting copy and adds none', () => {

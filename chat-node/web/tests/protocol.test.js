@@ -56,7 +56,7 @@ test('a resume that saw nothing says so, one that saw much takes several lines',
   const empty = new Handshake({ nick: 'ann' }, { tokens: ['T'], seen: [] });
   assert.equal(talk(empty, OFFER, GRANT).said[1], 'RESUME T *');
   const seen = Array.from({ length: 60 }, (_, index) => `shard${index}.lineage-1000`);
-  const { said } = talk(new Handshake({ nick: 'ann' }, { token: 'T'.repeat(64), seen }), OFFER, GRANT);
+  const { said } = talk(new Handshake({ nick: 'ann' }, { tokens: ['T'.repeat(64)], seen }), OFFER, GRANT);
   const lines = said.filter((line) => line.startsWith('RESUME'));
   assert.ok(lines.length > 1 && lines.every((line) => line.length < 500));
   assert.ok(lines.slice(1).every((line) => line.startsWith('RESUME + ')));

@@ -12,26 +12,24 @@
 //! After an error of a sync the log is broken for good: what reached the disk is unknown, and asking again would not
 //! tell. After a full disk it is not: nothing of the refused batch remains.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    io,
-    sync::Arc,
-};
+use std::{collections::VecDeque, io, sync::Arc};
 
 mod error;
 pub mod format;
 mod groups;
 mod read;
 mod recover;
+mod segment;
 #[cfg(test)]
 mod tests;
 
 pub use error::{AppendError, WalError};
 pub use format::Batch;
-use format::{SEGMENT_HEADER, Seed, SegmentHeader, segment_name};
+use format::{SEGMENT_HEADER, Seed, segment_name};
 use groups::Groups;
 pub use groups::{Group, Kept};
 pub use read::{Cursor, OwnedRecord, Reader};
+use segment::{EntryRange, Segment, full_or, make_segment, smallest_volume};
 
 use crate::disk::{Disk, DiskFile, is_full};
 
@@ -69,6 +67,7 @@ pub struct Record<'a> {
     pub payload: &'a [u8],
 }
 
+/// Sizes on a disk that is large; on a small one they shrink with it.
 #[derive(Clone, Debug)]
 pub struct WalOptions {
     /// Random, the same for the life of the log.
@@ -85,10 +84,6 @@ impl WalOptions {
         Self { log_id, segment_bytes: 64 << 20, disk_reserve_bytes: 32 << 20, chore_reserve_bytes: 1 << 20 }
     }
 }
-
-/// Smallest segment that is made when the disk is nearly full, and the largest that offsets can name.
-const SMALLEST_SEGMENT: u64 = 64 << 10;
-const LARGEST_SEGMENT: u64 = 2 << 30;
 
 /// Which space a batch may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,44 +127,6 @@ pub struct Wal {
     broken: bool,
 }
 
-#[derive(Clone, Debug)]
-struct Segment {
-    sequence: u64,
-    capacity: u64,
-    /// Where the records end.
-    end: u64,
-    entries: BTreeMap<u16, EntryRange>,
-}
-
-/// A group's entries in a segment.
-#[derive(Clone, Copy, Debug)]
-struct EntryRange {
-    first: u64,
-    /// The highest, whether or not it was truncated since.
-    last: u64,
-    first_offset: u64,
-}
-
-impl Segment {
-    fn new(header: &SegmentHeader) -> Self {
-        Self {
-            sequence: header.sequence,
-            capacity: header.capacity,
-            end: SEGMENT_HEADER as u64,
-            entries: BTreeMap::new(),
-        }
-    }
-
-    fn take(&mut self, record: &Record<'_>, offset: u64) {
-        if record.kind == Kind::Entry {
-            let first = EntryRange { first: record.index, last: record.index, first_offset: offset };
-            let range = self.entries.entry(record.group).or_insert(first);
-            range.first = range.first.min(record.index);
-            range.last = range.last.max(record.index);
-        }
-    }
-}
-
 impl Wal {
     pub fn open(
         disk: Arc<dyn Disk>,
@@ -199,7 +156,7 @@ impl Wal {
                 let (segment, file) =
                     make_segment(&disk, &options, 1, SEGMENT_HEADER as u64, 0, &mut Batch::default())
                         .map_err(|error| match error {
-                            AppendError::Full => WalError::NoSpace { needed: options.segment_bytes },
+                            AppendError::Full => WalError::NoSpace { needed: smallest_volume(&options) },
                             AppendError::Fatal(error) => error,
                         })?;
                 segments.push_back(segment);
@@ -435,65 +392,4 @@ impl Wal {
     fn active(&self) -> &Segment {
         self.segments.back().expect("there is a segment to write to")
     }
-}
-
-/// Makes a segment that is durable, header and opening records included, before anything else goes into it.
-fn make_segment(
-    disk: &Arc<dyn Disk>,
-    options: &WalOptions,
-    sequence: u64,
-    previous_end: u64,
-    needed: u64,
-    opening: &mut Batch,
-) -> Result<(Segment, Box<dyn DiskFile>), AppendError> {
-    // Without a mark of its own the first batch could not be told from the opening.
-    opening.push(0, Kind::Mark, 0, 0, |_| {});
-    let least = SEGMENT_HEADER as u64 + opening.len() as u64 + needed + options.chore_reserve_bytes;
-    let name = segment_name(sequence);
-    let fatal = |action, source| AppendError::Fatal(WalError::io(action, &name, source));
-    let free = disk.free_bytes().map_err(|source| fatal("ask for the space of", source))?;
-    let wanted = options.segment_bytes.max(least);
-    assert!(wanted <= LARGEST_SEGMENT, "batches and segments are bounded by whoever opens the log");
-    let capacity = wanted.min(free.saturating_sub(options.disk_reserve_bytes));
-    if capacity < least.max(SMALLEST_SEGMENT.min(wanted)) {
-        return Err(AppendError::Full);
-    }
-    let mut file = disk.create(&name).map_err(|source| full_or(source, |source| fatal("create", source)))?;
-    let header = SegmentHeader { log_id: options.log_id, sequence, capacity, previous_end };
-    let mut begin = || -> io::Result<()> {
-        file.allocate(capacity)?;
-        // The length is certain before the header says it: a file that is shorter than its header says was cut.
-        file.sync_data()
-    };
-    // What was given up must not come back after a crash: it would hide what was written elsewhere since.
-    let give_up = || -> io::Result<()> {
-        disk.remove(&name)?;
-        disk.sync_dir()
-    };
-    if let Err(source) = begin() {
-        give_up().map_err(|source| fatal("remove", source))?;
-        return Err(full_or(source, |source| fatal("allocate", source)));
-    }
-    let mut bytes = header.encode().to_vec();
-    bytes.extend_from_slice(opening.seal(Seed::new(options.log_id, sequence), SEGMENT_HEADER as u64));
-    let finish = |file: &mut Box<dyn DiskFile>| -> io::Result<()> {
-        file.write_at(0, &bytes)?;
-        file.sync_data()?;
-        disk.sync_dir()
-    };
-    match finish(&mut file) {
-        Ok(()) => {}
-        Err(error) if is_full(&error) => {
-            give_up().map_err(|source| fatal("remove", source))?;
-            return Err(AppendError::Full);
-        }
-        Err(source) => return Err(fatal("begin", source)),
-    }
-    let mut segment = Segment::new(&header);
-    segment.end = bytes.len() as u64;
-    Ok((segment, file))
-}
-
-fn full_or(error: io::Error, other: impl FnOnce(io::Error) -> AppendError) -> AppendError {
-    if is_full(&error) { AppendError::Full } else { other(error) }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::*;
+mod space;
+
+use super::{format::SegmentHeader, *};
 use crate::disk::memory::{Loss, MemoryDisk};
 
 const LOG_ID: u64 = 0x1234_5678_9abc_def0;
@@ -329,62 +331,6 @@ fn wherever_the_power_goes_everything_acknowledged_is_there() {
             append(&mut wal, &[entry(9, 1, b"next")]).expect("the log goes on");
         }
     }
-}
-
-#[test]
-fn a_full_disk_refuses_a_batch_as_a_whole_and_recovers() {
-    let disk = MemoryDisk::new();
-    let mut wal = create(&disk);
-    append(&mut wal, &[entry(1, 1, b"kept")]).expect("space");
-    // A file system that cannot keep space: half of the batch gets into the file.
-    disk.fail_writes_full(true);
-    let refused = [entry(1, 2, &[7; 500]), entry(2, 1, &[8; 500])];
-    assert!(matches!(append(&mut wal, &refused), Err(AppendError::Full)));
-    let crashed = disk.copy();
-    for loss in [Loss::All, Loss::Nothing].into_iter().chain((0..40).map(Loss::Random)) {
-        let disk = crashed.copy();
-        disk.crash(loss);
-        let (wal, report) = reopen(&disk).expect("nothing is torn");
-        assert_eq!(contents(&wal), [entry(1, 1, b"kept")]);
-        assert_eq!(report.cut_bytes, 0, "{loss:?}: a part of the refused batch came back");
-    }
-    disk.fail_writes_full(false);
-    wal.probe_space(1000).expect("there is space again");
-    append(&mut wal, &[entry(1, 2, b"other")]).expect("space");
-    assert_eq!(contents(&wal), [entry(1, 1, b"kept"), entry(1, 2, b"other")]);
-}
-
-#[test]
-fn chores_go_on_for_a_while_when_no_segment_can_be_made() {
-    let disk = MemoryDisk::new();
-    disk.set_capacity(Some(3 * 4096));
-    let mut wal = Wal::open(
-        Arc::new(disk.clone()),
-        WalOptions { disk_reserve_bytes: 4096, ..options() },
-        Expect::Nothing,
-    )
-    .expect("a new log")
-    .0;
-    let mut index = 0;
-    let refused = loop {
-        index += 1;
-        if let Err(error) = append(&mut wal, &[entry(1, index, &[1; 100])]) {
-            break error;
-        }
-        assert!(index < 100, "the disk never filled");
-    };
-    assert!(matches!(refused, AppendError::Full));
-    assert_eq!(wal.bytes(), 2 * 4096, "the reserve of the disk was left");
-    wal.append(&mut batch(&[entry(1, index, &[2; 100])]), Space::Reserved).expect("chores have space");
-    assert!(matches!(wal.probe_space(100), Err(AppendError::Full)));
-    // A snapshot lets go of the first segment: its space is a new one.
-    wal.release(1, index - 1).expect("removal");
-    wal.probe_space(100).expect("space again");
-    append(&mut wal, &[entry(1, index + 1, &[3; 100])]).expect("space again");
-    disk.crash(Loss::All);
-    let options = WalOptions { disk_reserve_bytes: 4096, ..options() };
-    let (wal, _) = Wal::open(Arc::new(disk.clone()), options, Expect::Log).expect("whole");
-    assert_eq!(wal.group(1).map(|group| group.last), Some(index + 1));
 }
 
 #[test]

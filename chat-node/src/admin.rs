@@ -1,6 +1,10 @@
 //! Admin HTTP: probes, metrics, status. On the main thread, away from the workers, so that it answers under load.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use contract::status::{LIVEZ, METRICS, READYZ, STATUS};
@@ -23,6 +27,8 @@ use crate::{
 
 /// Probes, a scraper or two, and the operator's watch; more is a mistake.
 const MAX_CONNECTIONS: usize = 64;
+/// Between two lines that say so: who keeps trying does not fill the log.
+const SAY_EVERY: Duration = Duration::from_secs(60);
 /// A watcher hears at least this often …
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// … and at most this often.
@@ -33,10 +39,16 @@ pub(crate) async fn serve(listener: TcpListener, board: Arc<Board>) {
     let registry = Arc::new(metrics::registry(Arc::clone(&board)));
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut backoff = AcceptBackoff::new();
+    let mut turned_away = TurnedAway::default();
     loop {
         let Some((stream, _)) = backoff.after(listener.accept().await).await else { continue };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            tracing::warn!("more than {MAX_CONNECTIONS} connections to the admin port; one was closed");
+            if let Some(closed) = turned_away.one_more(Instant::now()) {
+                tracing::warn!(
+                    closed,
+                    "the admin port takes {MAX_CONNECTIONS} connections at a time; others were closed"
+                );
+            }
             continue;
         };
         let (board, registry) = (Arc::clone(&board), Arc::clone(&registry));
@@ -44,6 +56,25 @@ pub(crate) async fn serve(listener: TcpListener, board: Arc<Board>) {
             http::serve(stream, |request| std::future::ready(answer(&request, &board, &registry))).await;
             drop(place);
         });
+    }
+}
+
+/// Connections that there was no place for.
+#[derive(Default)]
+struct TurnedAway {
+    since_said: u64,
+    said: Option<Instant>,
+}
+
+impl TurnedAway {
+    /// How many there were since that was last said, if it is time to say it.
+    fn one_more(&mut self, now: Instant) -> Option<u64> {
+        self.since_said += 1;
+        if self.said.is_some_and(|said| now.duration_since(said) < SAY_EVERY) {
+            return None;
+        }
+        self.said = Some(now);
+        Some(std::mem::take(&mut self.since_said))
     }
 }
 
@@ -112,6 +143,17 @@ fn watch(board: Arc<Board>) -> Body {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flood_of_connections_is_a_line_a_minute() {
+        let start = Instant::now();
+        let mut turned_away = TurnedAway::default();
+        assert_eq!(turned_away.one_more(start), Some(1));
+        for second in 1..60 {
+            assert_eq!(turned_away.one_more(start + Duration::from_secs(second)), None);
+        }
+        assert_eq!(turned_away.one_more(start + SAY_EVERY), Some(60));
+    }
 
     #[test]
     fn watching_is_asked_for_by_name() {

@@ -61,7 +61,7 @@ struct Serve {
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listener)]
     web: Option<ListenerFlag>,
     /// Where to listen for probes, metrics and status [default: 0.0.0.0:9090].
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     admin: Option<SocketAddr>,
     /// Threads with sockets of their own; 1 is the single-threaded server [default: 1].
     #[arg(long, value_name = "N")]
@@ -94,9 +94,11 @@ fn listener(text: &str) -> Result<ListenerFlag, String> {
     if text == "off" {
         return Ok(ListenerFlag::Off);
     }
-    text.parse()
-        .map(ListenerFlag::At)
-        .map_err(|_| "write an IP address and a port, such as 0.0.0.0:6667, or `off`".to_owned())
+    address(text).map(ListenerFlag::At).map_err(|fix| format!("{fix}, or `off`"))
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an IP address and a port, such as 0.0.0.0:6667".to_owned())
 }
 
 /// The whole program.

@@ -1,19 +1,19 @@
 //! The configuration a node runs with: the file, the flags over it, and the rules that both must keep.
 
-use std::{collections::BTreeSet, fs, io::Read, net::SocketAddr, path::PathBuf};
+use std::{fs, io::Read, net::SocketAddr, path::PathBuf};
 
-use chat_protocol::name;
-use contract::{
-    config::{LogConfig, MAX_SHARDS, NodeConfig, TcpListener, WebListener},
-    duration::Span,
+use contract::config::{NodeConfig, TcpListener, WebListener};
+
+use self::{
+    mistake::{Mistake, explain},
+    rules::{AND, check},
 };
+
+mod mistake;
+mod rules;
 
 /// Largest configuration file that is read; a ConfigMap holds no more.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
-/// More threads than this is a typing mistake.
-const MAX_WORKERS: usize = 64;
-const MAX_MOTD_LINES: usize = 200;
-const MAX_MOTD_LINE_BYTES: usize = 400;
 
 /// What flags say over the file.
 #[derive(Clone, Debug, Default)]
@@ -36,10 +36,12 @@ pub(crate) enum ListenerFlag {
 /// Why a configuration is refused. Its text names the file (or the flags) and the key.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ConfigError {
-    #[error("{file}: cannot be read: {reason}")]
+    #[error("{file}: cannot be read: {reason}; name another file with --config, or leave it out")]
     Unreadable { file: String, reason: String },
     #[error("{file}: {key}: {reason}")]
     Invalid { file: String, key: String, reason: String },
+    #[error("{key}: {reason}")]
+    InvalidFlag { key: String, reason: String },
 }
 
 /// Reads the file, if one is named, puts the flags over it and checks the whole.
@@ -54,9 +56,42 @@ pub(crate) fn load(file: Option<&PathBuf>, overrides: Overrides) -> Result<NodeC
         None => ("command line".to_owned(), String::new()),
     };
     let mut config = parse(&source, &text)?;
+    let flags = overrides.flags();
     apply(&mut config, overrides);
-    check(&config).map_err(|(key, reason)| ConfigError::Invalid { file: source, key, reason })?;
+    check(&config).map_err(|(keys, reason)| blame(file.map(|_| source), &flags, &keys, reason))?;
     Ok(config)
+}
+
+impl Overrides {
+    /// The keys that flags stand over, and these flags.
+    fn flags(&self) -> Vec<(&'static str, &'static str)> {
+        let Self { data, irc, web, admin, workers, network } = self;
+        [
+            (data.is_some(), ("data", "--data")),
+            (irc.is_some(), ("listeners.irc", "--irc")),
+            (web.is_some(), ("listeners.web", "--web")),
+            (admin.is_some(), ("listeners.admin", "--admin")),
+            (workers.is_some(), ("workers", "--workers")),
+            (network.is_some(), ("network", "--network")),
+        ]
+        .into_iter()
+        .filter_map(|(given, flag)| given.then_some(flag))
+        .collect()
+    }
+}
+
+/// Names where each of the keys, joined by [`AND`], was set: by a flag or in the file.
+fn blame(file: Option<String>, flags: &[(&str, &str)], keys: &str, reason: String) -> ConfigError {
+    let flag_of = |key: &str| {
+        let key = key.strip_suffix(".address").unwrap_or(key);
+        flags.iter().find(|(of, _)| *of == key).map(|(_, flag)| *flag)
+    };
+    let all_flags = keys.split(AND).all(|key| flag_of(key).is_some());
+    let key = keys.split(AND).map(|key| flag_of(key).unwrap_or(key)).collect::<Vec<_>>().join(AND);
+    match file.filter(|_| !all_flags) {
+        Some(file) => ConfigError::Invalid { file, key, reason },
+        None => ConfigError::InvalidFlag { key, reason },
+    }
 }
 
 fn read(path: &PathBuf) -> Result<String, String> {
@@ -73,17 +108,16 @@ fn parse(file: &str, text: &str) -> Result<NodeConfig, ConfigError> {
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Ok(NodeConfig::default());
     }
-    let mut key = None;
+    let mut path = None;
     let parsed = serde_yaml::with_deserializer_from_str(text, |yaml| {
         serde_path_to_error::deserialize(yaml).map_err(|error| {
-            key = Some(error.path().to_string());
+            path = Some(error.path().to_string());
             error.into_inner()
         })
     });
-    parsed.map_err(|error| ConfigError::Invalid {
-        file: file.to_owned(),
-        key: key.filter(|key| key != ".").unwrap_or_else(|| "the file".to_owned()),
-        reason: error.without_snippet().to_string(),
+    parsed.map_err(|error| {
+        let Mistake { key, reason } = explain(path.as_deref().filter(|path| *path != "."), &error);
+        ConfigError::Invalid { file: file.to_owned(), key, reason }
     })
 }
 
@@ -117,168 +151,6 @@ fn apply(config: &mut NodeConfig, overrides: Overrides) {
     }
 }
 
-/// The first rule that is broken: key and reason.
-fn check(config: &NodeConfig) -> Result<(), (String, String)> {
-    check_names(config)?;
-    within("workers", config.workers as u64, 1, MAX_WORKERS as u64)?;
-    check_log(&config.log)?;
-    check_listeners(config)?;
-    check_limits(config)?;
-    check_chat(config)?;
-    span("drainDeadline", config.drain_deadline, 1, 3_600)?;
-    span("resumeWindow", config.resume_window, 1, 30 * 86_400)
-}
-
-fn check_names(config: &NodeConfig) -> Result<(), (String, String)> {
-    let word = |key: &str, text: &str| {
-        let plain = !text.is_empty()
-            && text.len() <= 63
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'!' | b'@' | b'=' | b':' | b','));
-        rule(plain, key, || {
-            format!(
-                "`{text}` must be 1 to 63 visible ASCII characters without spaces, `!`, `@`, `=`, `:` or `,`"
-            )
-        })
-    };
-    word("network", &config.network)?;
-    word("serverName", &config.server_name)?;
-    rule(!config.data.as_os_str().is_empty(), "data", || "must name a directory".to_owned())?;
-    rule(config.revision != Some(0), "revision", || {
-        "must be at least 1; leave it out to let the node count".to_owned()
-    })
-}
-
-fn check_log(log: &LogConfig) -> Result<(), (String, String)> {
-    let kind = match log {
-        LogConfig::Local { .. } => "local",
-        LogConfig::Valkey(log) => {
-            let fits =
-                (1..=253).contains(&log.room.len()) && log.room.bytes().all(|byte| byte.is_ascii_graphic());
-            rule(fits, "log.valkey.room", || {
-                "must be 1 to 253 visible ASCII characters without spaces".to_owned()
-            })?;
-            rule(!log.url_file.as_os_str().is_empty(), "log.valkey.urlFile", || {
-                "must name a file".to_owned()
-            })?;
-            "valkey"
-        }
-    };
-    within(&format!("log.{kind}.shards"), log.shards().into(), 1, MAX_SHARDS.into())
-}
-
-fn check_listeners(config: &NodeConfig) -> Result<(), (String, String)> {
-    let listeners = &config.listeners;
-    rule(listeners.irc.is_some() || listeners.web.is_some(), "listeners", || {
-        "irc and web are both off: nobody could connect".to_owned()
-    })?;
-    let mut taken = BTreeSet::new();
-    let named = [
-        ("listeners.irc.address", listeners.irc.as_ref().map(|irc| irc.address)),
-        ("listeners.web.address", listeners.web.as_ref().map(|web| web.address)),
-        ("listeners.admin", Some(listeners.admin)),
-    ];
-    for (key, address) in named.into_iter().filter_map(|(key, address)| Some((key, address?))) {
-        // Port 0 asks the system for a free one.
-        let free = address.port() == 0 || taken.insert(address);
-        rule(free, key, || format!("`{address}` is taken by another listener of this file"))?;
-    }
-    for (n, origin) in listeners.web.iter().flat_map(|web| &web.allowed_origins).enumerate() {
-        rule(is_origin(origin), &format!("listeners.web.allowedOrigins[{n}]"), || {
-            format!("`{origin}` is not an origin: write scheme and host, such as https://chat.example.org")
-        })?;
-    }
-    Ok(())
-}
-
-/// `http(s)://host[:port]` without a path, in lower case as browsers send it.
-fn is_origin(text: &str) -> bool {
-    let Some(host) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
-        return false;
-    };
-    !host.is_empty()
-        && host.bytes().all(|b| {
-            b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b':' | b'[' | b']')
-        })
-}
-
-fn check_limits(config: &NodeConfig) -> Result<(), (String, String)> {
-    let limits = &config.limits;
-    within("limits.maxConnections", limits.max_connections.into(), 1, 1_000_000)?;
-    within("limits.maxConnectionsPerAddress", limits.max_connections_per_address.into(), 1, 1_000_000)?;
-    span("limits.registration", limits.registration, 1, 3_600)?;
-    span("limits.pingAfter", limits.ping_after, 1, 86_400)?;
-    span("limits.pongWithin", limits.pong_within, 1, 86_400)?;
-    within("limits.commandBurst", limits.command_burst.into(), 1, 1_000_000_000)?;
-    within("limits.commandsPerSecond", limits.commands_per_second.into(), 1, 1_000_000_000)?;
-    // One line with all its tags must fit.
-    within("limits.maxWaitingInput", limits.max_waiting_input as u64, 8_192, 16 * 1024 * 1024)?;
-    within("limits.maxWaitingOutput", limits.max_waiting_output as u64, 65_536, 256 * 1024 * 1024)
-}
-
-fn check_chat(config: &NodeConfig) -> Result<(), (String, String)> {
-    let chat = &config.chat;
-    let limits = &chat.limits;
-    for (key, value, low, high) in [
-        ("nickLength", limits.nick_length, 1, 64),
-        ("channelsPerUser", limits.channels_per_user, 1, 10_000),
-        ("channelLength", limits.channel_length, 2, 200),
-        ("topicLength", limits.topic_length, 1, 390),
-        ("kickLength", limits.kick_length, 1, 390),
-        ("awayLength", limits.away_length, 1, 390),
-        ("keyLength", limits.key_length, 1, 100),
-        ("listEntries", limits.list_entries, 1, 10_000),
-    ] {
-        within(&format!("chat.limits.{key}"), value.into(), low, high)?;
-    }
-    span("chat.history.maxAge", chat.history.max_age, 1, contract::duration::MAX_SECONDS)?;
-    within("chat.history.maxMessages", chat.history.max_messages.into(), 0, 10_000_000)?;
-
-    rule(chat.motd.lines().count() <= MAX_MOTD_LINES, "chat.motd", || {
-        format!("has more than {MAX_MOTD_LINES} lines")
-    })?;
-    for (n, line) in chat.motd.lines().enumerate() {
-        let fits = line.len() <= MAX_MOTD_LINE_BYTES && !line.contains(['\0', '\r']);
-        rule(fits, "chat.motd", || {
-            format!("line {} must be at most {MAX_MOTD_LINE_BYTES} bytes without NUL or CR", n + 1)
-        })?;
-    }
-
-    let mut names = BTreeSet::new();
-    for (n, channel) in chat.channels.iter().enumerate() {
-        let key = format!("chat.channels[{n}].name");
-        rule(name::is_channel(&channel.name, limits.channel_length.into()), &key, || {
-            format!(
-                "`{}` is not a channel name: `#`, then no space, comma or control character, at most {} bytes",
-                channel.name, limits.channel_length
-            )
-        })?;
-        let folded = chat_protocol::Folded::new(&channel.name).as_str().to_owned();
-        rule(names.insert(folded), &key, || format!("`{}` is there twice", channel.name))?;
-        let fits = channel.topic.len() <= usize::from(limits.topic_length)
-            && !channel.topic.contains(['\0', '\r', '\n']);
-        rule(fits, &format!("chat.channels[{n}].topic"), || {
-            format!("must be one line of at most {} bytes", limits.topic_length)
-        })?;
-    }
-    Ok(())
-}
-
-fn rule(kept: bool, key: &str, reason: impl FnOnce() -> String) -> Result<(), (String, String)> {
-    if kept { Ok(()) } else { Err((key.to_owned(), reason())) }
-}
-
-fn within(key: &str, value: u64, low: u64, high: u64) -> Result<(), (String, String)> {
-    rule((low..=high).contains(&value), key, || format!("is {value}, must be from {low} to {high}"))
-}
-
-fn span(key: &str, value: Span, low: u64, high: u64) -> Result<(), (String, String)> {
-    rule((low..=high).contains(&value.as_secs()), key, || {
-        format!("is {value}, must be from {} to {}", Span::from_secs(low), Span::from_secs(high))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -307,9 +179,12 @@ mod tests {
             ("network: two words", "network: "),
             ("serverName: ''", "serverName: "),
             ("revision: 0", "revision: "),
-            ("listeners: {irc: null, web: null}", "listeners: irc and web are both off"),
+            ("listeners: {irc: null, web: null}", "listeners.irc and listeners.web: both are off"),
             ("listeners: {irc: {address: 'localhost'}}", "listeners.irc.address: "),
-            ("listeners: {admin: '0.0.0.0:8080'}", "listeners.admin: "),
+            (
+                "listeners: {admin: '0.0.0.0:8080'}",
+                "listeners.web.address and listeners.admin: are both `0.0.0.0:8080`",
+            ),
             (
                 "listeners: {web: {address: '0.0.0.0:1', allowedOrigins: ['chat.example.org']}}",
                 "allowedOrigins[0]: ",
@@ -324,6 +199,70 @@ mod tests {
             let error = refused(text);
             assert!(error.contains(key), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn errors_say_what_to_write_and_nothing_of_the_reader() {
+        for (text, says) in [
+            ("workers: many", "workers: must be a whole number from 1 to 64 (line 1)"),
+            ("workers: -1", "workers: must be a whole number from 1 to 64 (line 1)"),
+            ("workers: [1]", "workers: must be a whole number from 1 to 64 (line 1)"),
+            (
+                "\nlog: {local: {shards: 70000}}",
+                "log.local.shards: must be a whole number from 1 to 256 (line 2)",
+            ),
+            ("workers: 1\nworkers: 2", "workers: is there twice: keep one of them (line 2)"),
+            (
+                "limits: {maxConnections: 1, maxConnections: 2}",
+                "limits.maxConnections: is there twice: keep one of them (line 1)",
+            ),
+            (
+                "listeners: {irc: {adress: x}}",
+                "listeners.irc.adress: there is no such key; there are address (line 1)",
+            ),
+            ("listeners: {irc: {}}", "listeners.irc.address: must be set (line 1)"),
+            (
+                "listeners: {irc: 6667}",
+                "listeners.irc: must be keys with values, such as `key: value` (line 1)",
+            ),
+            (
+                "listeners: {irc: {address: '6667'}}",
+                "listeners.irc.address: must be an IP address and a port, such as 0.0.0.0:6667 (line 1)",
+            ),
+            ("log: {paper: {}}", "log: is `paper`, must be one of local, valkey (line 1)"),
+            ("log: {}", "log: must have one key (line 1)"),
+            ("log: {local: {shards: 1}, valkey: {}}", "log: must have one key: keep one of them (line 1)"),
+            ("chat: {channels: '#a'}", "chat.channels: must be a list, such as `[first, second]` (line 1)"),
+            ("network: [a]", "network: must be a single value, neither a list nor keys with values (line 1)"),
+            (
+                "network: a\n---\nnetwork: b",
+                "the file: holds several documents, one after each `---`: keep one (line 3)",
+            ),
+            ("hello", "the file: must be keys with values, such as `key: value` (line 1)"),
+        ] {
+            let error = refused(text);
+            let (_, said) = error.split_once("node.yaml: ").expect("names the file");
+            assert_eq!(said, says, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_flag_set_is_blamed_on_the_flag() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("node.yaml");
+        fs::write(&path, "listeners: {web: {address: '0.0.0.0:6667'}}").expect("written");
+        let refused = |overrides| load(Some(&path), overrides).expect_err("refused").to_string();
+        let workers = Overrides { workers: Some(65), ..Overrides::default() };
+        assert_eq!(refused(workers), "--workers: is 65, must be from 1 to 64");
+        let irc = Overrides {
+            irc: Some(ListenerFlag::At("0.0.0.0:6667".parse().expect("an address"))),
+            ..Overrides::default()
+        };
+        let said = "--irc and listeners.web.address: are both `0.0.0.0:6667`: give one of them another port";
+        assert_eq!(refused(irc), format!("{}: {said}", path.display()));
+        let off =
+            Overrides { irc: Some(ListenerFlag::Off), web: Some(ListenerFlag::Off), ..Overrides::default() };
+        assert_eq!(refused(off), "--irc and --web: both are off, so nobody could connect: turn one on");
     }
 
     #[test]
@@ -350,7 +289,7 @@ mod tests {
 
         let error =
             load(None, Overrides { workers: Some(0), ..Overrides::default() }).expect_err("no workers");
-        assert_eq!(error.to_string(), "command line: workers: is 0, must be from 1 to 64");
+        assert_eq!(error.to_string(), "--workers: is 0, must be from 1 to 64");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use chat_log::log::{Log, Request};
-use chat_session::{Housekeeper, Now, Worker};
+use chat_session::{Housekeeper, Now, Standing, Worker};
 use chat_state::{
     command::{Command, DirectoryCommand},
     ids::{Incarnation, ShardId},
@@ -53,6 +53,7 @@ impl Chores {
             self.log.begin(incarnation);
             self.begun = Some(incarnation);
         }
+        self.stand();
         // Until it is settled somebody waits for everything, also for what else is only done now and then.
         let asked = if self.on_settled.is_some() {
             self.housekeeper.tick(worker, now)
@@ -73,9 +74,15 @@ impl Chores {
         (self.publish)(View::of(worker));
         if now.monotonic_ms >= self.next_tick_ms {
             self.next_tick_ms = now.monotonic_ms + TICK_MS;
+            self.stand();
             let asked = self.housekeeper.tick(worker, now);
             self.requests.extend(asked);
         }
+    }
+
+    fn stand(&mut self) {
+        let chat_log::log::Standing { leads, alive, .. } = self.log.standing();
+        self.housekeeper.stand(Standing { leads, alive });
     }
 
     /// The log refused a request; one that no client asked for is a chore.

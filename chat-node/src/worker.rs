@@ -121,6 +121,11 @@ pub(crate) enum WorkerError {
     Log(Arc<str>),
     #[error("the log has stopped")]
     LogStopped,
+    #[error(
+        "the other nodes of the room took this one for dead, because the store did not hear from it for some seconds; \
+         its clients resume on other nodes, and it has to start anew"
+    )]
+    GivenUp,
 }
 
 enum Turn {
@@ -132,7 +137,7 @@ impl WorkerThread {
     pub(crate) fn new(seat: Seat, tools: Tools) -> Self {
         let Seat { poll, doorbell, orders, figures } = seat;
         let Tools { mut core, log, follower, clock, desk, number, workers, chores, on_caught_up } = tools;
-        if log.status().standing == Standing::ALONE {
+        if log.standing() == Standing::ALONE {
             core.follows_own_log();
         }
         Self {
@@ -358,6 +363,9 @@ impl WorkerThread {
                     break;
                 }
             }
+        }
+        if self.core.is_given_up() {
+            return Err(WorkerError::GivenUp);
         }
         if self.core.incarnation().is_some()
             && let Some(on_caught_up) = self.on_caught_up.take()

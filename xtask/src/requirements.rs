@@ -7,8 +7,11 @@ use anyhow::{Context, Result, bail};
 use crate::step::{Step, heading};
 
 /// A program under one of its names, and the Debian package that brings it.
-const NEEDED: [(&[&str], &str); 2] =
-    [(&["node"], "nodejs"), (&["chromium", "chromium-browser", "google-chrome"], "chromium")];
+const NEEDED: [(&[&str], &str); 3] = [
+    (&["node"], "nodejs"),
+    (&["chromium", "chromium-browser", "google-chrome"], "chromium"),
+    (&["valkey-server", "redis-server", "redis-check-rdb"], "redis-tools"),
+];
 
 /// Installs what is missing where that can be done; else one error that says what to type.
 pub(crate) fn ensure() -> Result<()> {

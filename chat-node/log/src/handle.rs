@@ -189,6 +189,10 @@ impl Log for LocalLogHandle {
         result
     }
 
+    fn standing(&self) -> Standing {
+        Standing::ALONE
+    }
+
     fn status(&self) -> LogStatus {
         let mut status = self.shared.status().clone();
         status.waiting = self.shared.queue.waiting();

@@ -43,6 +43,9 @@ pub trait Log: Send + Sync {
 
     fn status(&self) -> LogStatus;
 
+    /// This node among the nodes of its room; a part of the status that is asked for often.
+    fn standing(&self) -> Standing;
+
     /// Takes nothing more, finishes what was taken, and ends. Waits for the disk or the store, within bounds.
     fn stop(&self);
 

@@ -60,6 +60,9 @@ impl Worker {
     fn came_back(&mut self, shard: ShardId, proposal: &Proposal, outcome: Outcome) {
         let mut asker = self.asker(shard, proposal);
         let ours = self.incarnation == Some(proposal.producer.incarnation);
+        if ours && matches!(outcome, Outcome::Refused(Refusal::UnknownNode)) {
+            self.given_up = true;
+        }
         match outcome {
             Outcome::Repeated => return,
             Outcome::Happened(event) => {
@@ -136,6 +139,9 @@ impl Worker {
                 {
                     self.registered(*member, *nonce, *incarnation);
                 }
+            }
+            EventKind::NodeDropped { incarnation, .. } if Some(*incarnation) == self.incarnation => {
+                self.given_up = true;
             }
             EventKind::Opened { user, session, request, .. } if ours && self.asked_here(*request) => {
                 self.opened(*request, *user, *session);

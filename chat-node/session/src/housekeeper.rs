@@ -3,7 +3,10 @@
 //! One of a node's workers does them. Everything it asks for is idempotent and read off the state, so what was
 //! refused or lost is asked again, and a node that starts goes on where the last one stopped.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use chat_state::{
     channels::{ChannelShard, CopyMark},
@@ -21,6 +24,9 @@ use crate::{
 /// A chore that was asked for and did not come back is asked for again after this time.
 const ASK_AGAIN_MS: u64 = 2_000;
 
+/// A node that registered and never showed a sign of life since is taken for dead after so long.
+const NEVER_SEEN_MS: u64 = 5_000;
+
 /// Direct messages copied at a time for each pair of shards.
 const COPIES_AT_ONCE: usize = 256;
 
@@ -33,11 +39,30 @@ pub enum Revision {
     Counted,
 }
 
+/// What this node knows of itself among the nodes of its room.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// It does the chores that one node of a room does for all.
+    pub leads: bool,
+    /// Lives of nodes that show signs of life; `None` where there is but one node.
+    pub alive: Option<Arc<BTreeSet<Incarnation>>>,
+}
+
+impl Standing {
+    /// The room has no other node.
+    pub const ALONE: Self = Self { leads: true, alive: None };
+}
+
 pub struct Housekeeper {
     member: MemberId,
     nonce: u64,
     settings: Settings,
     revision: Revision,
+    standing: Standing,
+    /// Lives that showed a sign of life at some time.
+    seen: BTreeSet<Incarnation>,
+    /// Since when lives are missed that never did.
+    missed: BTreeMap<Incarnation, u64>,
     /// When each chore was last asked for.
     asked: BTreeMap<Chore, u64>,
     /// Since when each detached session is seen to be so.
@@ -53,6 +78,7 @@ enum Chore {
     Register,
     Settings(ShardId, u64),
     Level(ShardId),
+    Hello(ShardId),
     Drop(ShardId, Incarnation),
     Forget(UserId, ShardId),
     Free(UserId),
@@ -66,11 +92,27 @@ impl Housekeeper {
             nonce,
             settings,
             revision,
+            standing: Standing::ALONE,
+            seen: BTreeSet::new(),
+            missed: BTreeMap::new(),
             asked: BTreeMap::new(),
             detached: BTreeMap::new(),
             copied: BTreeMap::new(),
             looked_at: BTreeMap::new(),
         }
+    }
+
+    /// What is known of the other nodes now; a node that is never told is alone.
+    pub fn stand(&mut self, standing: Standing) {
+        if let Some(alive) = &standing.alive {
+            self.seen.extend(alive.iter());
+        }
+        if !standing.leads {
+            // Whoever leads next measures anew.
+            self.detached.clear();
+            self.missed.clear();
+        }
+        self.standing = standing;
     }
 
     /// After every batch of entries: what others wait for.
@@ -80,6 +122,9 @@ impl Housekeeper {
             let level = FeatureLevel::SUPPORTED;
             let register = DirectoryCommand::RegisterNode { member: self.member, nonce: self.nonce, level };
             asks.once(Chore::Register, ShardId::DIRECTORY, Command::Directory(register));
+            return asks.requests;
+        }
+        if !self.standing.leads {
             return asks.requests;
         }
         for (user, closing) in worker.directory.closing() {
@@ -111,11 +156,21 @@ impl Housekeeper {
                 asks.once(Chore::Level(shard), shard, command);
             }
         }
-        for shard in &worker.channels {
-            drop_ended_lives(worker, shard, incarnation, &mut asks);
+        // A life that a shard never heard of ends there with any later one's end.
+        for shard in worker.channels.iter().filter(|shard| shard.producers().get(incarnation).is_none()) {
+            let command = Command::Common(CommonCommand::RaiseLevel(shard.level()));
+            asks.once(Chore::Hello(shard.shard()), shard.shard(), command);
+        }
+        if self.standing.leads {
+            for shard in &worker.channels {
+                drop_ended_lives(worker, shard, incarnation, &mut asks);
+            }
         }
         requests.append(&mut asks.requests);
-        requests.append(&mut self.expire(worker, now));
+        if self.standing.leads {
+            requests.append(&mut self.expire(worker, now));
+            requests.append(&mut self.drop_dead_nodes(worker, incarnation, now));
+        }
         requests
     }
 
@@ -130,7 +185,10 @@ impl Housekeeper {
         let wanted = self.wanted_settings(&worker.directory).revision;
         worker.incarnation().is_some()
             && worker.directory.settings().revision >= wanted
-            && worker.channels.iter().all(|shard| shard.settings().revision >= wanted)
+            && worker.channels.iter().all(|shard| {
+                let known = worker.incarnation().and_then(|incarnation| shard.producers().get(incarnation));
+                shard.settings().revision >= wanted && known.is_some()
+            })
     }
 
     fn wanted_settings(&self, directory: &Directory) -> Arc<Settings> {
@@ -166,6 +224,30 @@ impl Housekeeper {
         }
         let requests = asks.requests;
         self.detached = since;
+        requests
+    }
+
+    /// Ends the lives of nodes that show no sign of life any more.
+    fn drop_dead_nodes(&mut self, worker: &Worker, own: Incarnation, now: Now) -> Vec<Request> {
+        let mut asks = Asks { asked: &mut self.asked, now, dir_at: worker.dir_at(), requests: Vec::new() };
+        let Some(alive) = &self.standing.alive else { return asks.requests };
+        let mut missed = BTreeMap::new();
+        for (incarnation, _) in worker.directory.nodes() {
+            if incarnation == own || alive.contains(&incarnation) {
+                continue;
+            }
+            let since = self.missed.get(&incarnation).copied().unwrap_or(now.monotonic_ms);
+            missed.insert(incarnation, since);
+            if self.seen.contains(&incarnation) || now.monotonic_ms.saturating_sub(since) >= NEVER_SEEN_MS {
+                let command = Command::Common(CommonCommand::DropNode(incarnation));
+                asks.once(Chore::Drop(ShardId::DIRECTORY, incarnation), ShardId::DIRECTORY, command);
+            }
+        }
+        let requests = asks.requests;
+        self.missed = missed;
+        self.seen.retain(|incarnation| {
+            alive.contains(incarnation) || worker.directory.node(*incarnation).is_some()
+        });
         requests
     }
 
@@ -259,7 +341,8 @@ fn close(worker: &Worker, user: UserId, closing: &Closing, asks: &mut Asks<'_>) 
 /// Lives of nodes that the directory no longer knows are dropped from a shard.
 fn drop_ended_lives(worker: &Worker, shard: &ChannelShard, own: Incarnation, asks: &mut Asks<'_>) {
     for (incarnation, _) in shard.producers().open() {
-        if incarnation < own && worker.directory.node(incarnation).is_none() {
+        let known = worker.directory.position().0 >= incarnation.0;
+        if incarnation != own && known && worker.directory.node(incarnation).is_none() {
             let command = Command::Common(CommonCommand::DropNode(incarnation));
             asks.once(Chore::Drop(shard.shard(), incarnation), shard.shard(), command);
         }

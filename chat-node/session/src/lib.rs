@@ -28,5 +28,5 @@ mod worker;
 
 pub use config::{Close, ConnectionLimits, Counters, Framing, Now, Peer, Random, Request, SessionConfig};
 pub use connection::ConnectionId;
-pub use housekeeper::{Housekeeper, Revision};
+pub use housekeeper::{Housekeeper, Revision, Standing};
 pub use worker::Worker;

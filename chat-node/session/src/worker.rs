@@ -38,6 +38,8 @@ pub struct Worker {
     /// This node's present life, once its registration came back from the log.
     pub(crate) incarnation: Option<Incarnation>,
     nonce: u64,
+    /// The room took this life for over.
+    pub(crate) given_up: bool,
 
     pub(crate) connections: Vec<Option<Box<Connection>>>,
     free: Vec<ConnectionId>,
@@ -106,6 +108,7 @@ impl Worker {
             resumes_in_doubt: false,
             incarnation: None,
             nonce,
+            given_up: false,
             connections: Vec::new(),
             free: Vec::new(),
             open: 0,
@@ -285,6 +288,11 @@ impl Worker {
     /// This node's present life, once registered.
     pub fn incarnation(&self) -> Option<Incarnation> {
         self.incarnation
+    }
+
+    /// The room took this node for dead and ended its life: nothing that it proposes has an effect any more.
+    pub fn is_given_up(&self) -> bool {
+        self.given_up
     }
 
     pub(crate) fn registered(&mut self, member: MemberId, nonce: u64, incarnation: Incarnation) {

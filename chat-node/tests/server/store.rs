@@ -214,3 +214,52 @@ fn a_store_that_would_drop_keys_is_refused() {
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("maxmemory-policy noeviction"), "{said}");
 }
+
+#[test]
+fn a_stock_client_gets_its_nick_back_after_its_node_died() {
+    let mut room = Room::new();
+    let (one, two) = (room.node(), room.node());
+    let mut keeper = Client::registered(&two, "keeper");
+    keeper.join("#lounge");
+    let mut ann = Client::registered(&one, "ann");
+    ann.join("#lounge");
+    keeper.wait("ann!");
+    one.kill();
+    // Until the others take the node for dead the nick is taken.
+    eventually("the nick is free", || {
+        let mut again = Client::tcp(&two);
+        again.send("NICK ann");
+        again.send("USER test 0 * :A test");
+        (!again.wait_any(&[" 001 ", " 433 "]).contains(" 433 ")).then_some(())
+    });
+    let lines = keeper.wait("QUIT");
+    assert!(lines.contains("ann!"), "{lines}");
+}
+
+#[test]
+fn a_node_that_was_taken_for_dead_ends_and_its_clients_resume_elsewhere() {
+    let mut room = Room::new();
+    let (mut one, two) = (room.node(), room.node());
+    let mut ann = Client::tcp(&one).register("ann", RESUMABLE);
+    let token = token(&mut ann);
+    ann.join("#lounge");
+    ann.send("PRIVMSG #lounge :here");
+    let seen = ann.wait(":here");
+    let seen = tag(&seen, "msgid").expect("a msgid").to_owned();
+    let signal = |name: &str, node: &Node| {
+        let pid = node.pid().to_string();
+        let sent = std::process::Command::new("kill").args([name, &pid]).status().expect("kill runs");
+        assert!(sent.success());
+    };
+    signal("-STOP", &one);
+    eventually("its sessions are detached", || (status(&two).detached == 1).then_some(()));
+    signal("-CONT", &one);
+    let ended = one.wait();
+    assert!(!ended.success());
+    assert!(one.said().contains("took this one for dead"), "{}", one.said());
+    let mut ann = resume(&two, &token, &[&seen]);
+    ann.wait("RESUME SUCCESS ann");
+    ann.wait("BATCH -");
+    ann.send("PRIVMSG #lounge :still here");
+    ann.wait(":still here");
+}

@@ -165,6 +165,10 @@ impl<S: Store> Log for SharedLogHandle<S> {
         result
     }
 
+    fn standing(&self) -> Standing {
+        locked(&self.status).standing.clone()
+    }
+
     fn status(&self) -> LogStatus {
         let mut status = locked(&self.status).clone();
         status.waiting += self.inbox.waiting();

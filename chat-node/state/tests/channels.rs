@@ -396,6 +396,34 @@ fn the_forgotten_are_kept_while_a_node_lags() {
     assert!(room.one().forgotten(ghost.user).is_none(), "it is over");
 }
 
+/// A node without clients here says something now and then, and that is enough.
+#[test]
+fn a_silent_node_that_speaks_lets_the_forgotten_go() {
+    let (mut room, node) = Room::small();
+    let silent = room.register(2, 1);
+    let hello = |room: &Room| Command::Common(CommonCommand::RaiseLevel(room.one().level()));
+    let first = hello(&room);
+    assert_eq!(refused(room.chore(silent, ShardId(1), first)), Refusal::NoChange);
+    let ghost = room.open(node, "ghost");
+    happened(room.close(ghost));
+    room.sweep(node);
+    let mut asked = 0;
+    for n in 0..2 * chat_state::channels::FORGOTTEN_KEPT {
+        let passer = room.open(node, &format!("n{n}"));
+        happened(room.close(passer));
+        room.sweep(node);
+        assert!(!room.one().waits_to_hear(node), "it was heard a moment ago");
+        if room.one().waits_to_hear(silent) {
+            asked += 1;
+            let hello = hello(&room);
+            refused(room.chore(silent, ShardId(1), hello));
+            assert!(!room.one().waits_to_hear(silent));
+        }
+    }
+    assert!(room.one().forgotten(ghost.user).is_none(), "let go");
+    assert!((1..=5).contains(&asked), "rarely: {asked} times for 2,048 users");
+}
+
 #[test]
 fn a_shard_refuses_generations_below_the_highest_it_saw() {
     let (mut room, _, op, guest, channel) = lounge();

@@ -42,7 +42,10 @@ impl ChannelShard {
         if let Err(outcome) = self.state.journal.producers.admit(proposal.producer, proposal.dir_at) {
             return outcome;
         }
-        match self.carry_out(proposal) {
+        let outcome = self.carry_out(proposal);
+        // Its node was heard, whatever became of what it asked for.
+        self.forgive();
+        match outcome {
             Ok((actor, kind)) => Outcome::Happened(self.record(proposal.dir_at, actor, kind)),
             Err(refusal) => Outcome::Refused(refusal),
         }
@@ -53,7 +56,6 @@ impl ChannelShard {
             Command::Common(command) => self.common(command).map(|kind| (None, kind)),
             Command::Channel(ChannelCommand::Forget { user, closing, .. }) => {
                 let kind = self.forget(*user, *closing)?;
-                self.forgive();
                 Ok((Some(*user), kind))
             }
             Command::Channel(ChannelCommand::Copy {
@@ -124,7 +126,6 @@ impl ChannelShard {
                 if !self.state.journal.producers.drop_node(*incarnation) {
                     return Err(Refusal::NoChange);
                 }
-                self.forgive();
                 Ok(EventKind::NodeDropped { incarnation: *incarnation, detached: Vec::new() })
             }
         }

@@ -5,13 +5,15 @@ use serde::{Deserialize, Serialize};
 use crate::{
     channels::{ChannelShard, State, conversation::ConversationKey},
     event::EventKind,
-    ids::{Position, UserId},
+    ids::{Incarnation, Position, UserId},
     outcome::Refusal,
 };
 
 /// Forgotten users that are remembered in any case. Past it the oldest are let go once every open node was heard with
 /// a directory position past their closing.
 pub const FORGOTTEN_KEPT: usize = 1024;
+/// So many more may wait for a node that has not spoken here since; then it is to say something.
+const FORGOTTEN_WAITING: usize = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forgotten {
@@ -84,8 +86,21 @@ impl ChannelShard {
         }
     }
 
+    /// Whether forgotten users are remembered only because this node has not spoken here since they closed. Any
+    /// proposal of it will do, also one that changes nothing.
+    pub fn waits_to_hear(&self, node: Incarnation) -> bool {
+        let many = self.state.forgotten.len() >= FORGOTTEN_KEPT + FORGOTTEN_WAITING;
+        let oldest = self.derived.by_closing.first().filter(|_| many);
+        oldest
+            .zip(self.producers().get(node))
+            .is_some_and(|((closing, _), producer)| producer.heard < *closing)
+    }
+
     /// Lets go of the oldest forgotten users that no open node can still name.
     pub(super) fn forgive(&mut self) {
+        if self.state.forgotten.len() <= FORGOTTEN_KEPT {
+            return;
+        }
         let heard = self.state.journal.producers.heard_by_all();
         while self.state.forgotten.len() > FORGOTTEN_KEPT {
             match self.derived.by_closing.first() {

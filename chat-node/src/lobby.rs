@@ -5,8 +5,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use contract::status::LIVEZ;
-use hyper::{Request, StatusCode};
+use contract::status::{Durability, LIVEZ, NodeState, NodeStatus, STATUS};
+use hyper::{
+    Request, StatusCode,
+    header::{CONTENT_TYPE, HeaderValue},
+};
 use tokio::net::TcpListener;
 
 use crate::{http, listen::AcceptBackoff};
@@ -37,10 +40,37 @@ impl Lobby {
     }
 
     fn answer<B>(&self, request: &Request<B>) -> hyper::Response<http::Body> {
-        if request.uri().path() == LIVEZ {
-            return http::text(StatusCode::OK, "ok\n");
-        }
         let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        http::text(StatusCode::SERVICE_UNAVAILABLE, format!("waiting for the store: {reason}\n"))
+        match request.uri().path() {
+            LIVEZ => http::text(StatusCode::OK, "ok\n"),
+            STATUS => {
+                let mut line = serde_json::to_string(&status(reason)).expect("a status is plain data");
+                line.push('\n');
+                let mut response = http::text(StatusCode::OK, line);
+                let json = HeaderValue::from_static("application/json");
+                response.headers_mut().insert(CONTENT_TYPE, json);
+                response
+            }
+            _ => http::text(StatusCode::SERVICE_UNAVAILABLE, format!("waiting for the store: {reason}\n")),
+        }
+    }
+}
+
+/// Of a node that has no state yet.
+fn status(reason: String) -> NodeStatus {
+    NodeStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        member: String::new(),
+        state: NodeState::Recovering,
+        reason: format!("waiting for the store: {reason}"),
+        connections: 0,
+        sessions: 0,
+        detached: 0,
+        users: 0,
+        channels: 0,
+        settings_revision: 0,
+        durability: Durability::Memory,
+        shards: Vec::new(),
+        draining_remaining: 0,
     }
 }

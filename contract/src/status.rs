@@ -17,7 +17,8 @@ pub const STATUS: &str = "/v1/status";
 pub struct NodeStatus {
     /// Version of the program.
     pub version: String,
-    /// Random number kept in the data directory, hexadecimal; another one means another (or an emptied) disk.
+    /// Random number, hexadecimal. Where the node keeps its log itself it is in the data directory, and another one
+    /// means another (or an emptied) disk; else each life of the process has its own. Empty before the log is open.
     pub member: String,
     pub state: NodeState,
     /// Why `state` is what it is, for people; empty when serving.

@@ -21,7 +21,7 @@ pub(crate) struct Chores {
     begun: Option<Incarnation>,
     on_settled: Option<Box<dyn FnOnce() + Send>>,
     publish: Box<dyn FnMut(View) + Send>,
-    requests: Vec<chat_session::Request>,
+    requests: Vec<(ShardId, Request)>,
     next_tick_ms: u64,
 }
 
@@ -96,10 +96,7 @@ impl Chores {
         }
     }
 
-    pub(crate) fn take_requests(&mut self) -> impl Iterator<Item = (ShardId, Request)> {
-        std::mem::take(&mut self.requests).into_iter().map(|request| {
-            let chat_session::Request { shard, origin, dir_at, command } = request;
-            (shard, Request { origin, dir_at, command })
-        })
+    pub(crate) fn take_requests(&mut self) -> Vec<(ShardId, Request)> {
+        std::mem::take(&mut self.requests)
     }
 }

@@ -5,10 +5,9 @@ use std::{
     time::Instant,
 };
 
-use chat_session::Request;
 use chat_state::{
     command::{ChannelCommand, Command},
-    entry::{Entry, Origin},
+    entry::{Entry, Origin, Request},
     ids::ShardId,
 };
 
@@ -23,11 +22,11 @@ pub(crate) struct Latency {
 
 impl Latency {
     /// A request goes to the log; `read` is when its line was.
-    pub(crate) fn sent(&mut self, request: &Request, read: Instant) {
+    pub(crate) fn sent(&mut self, shard: ShardId, request: &Request, read: Instant) {
         if let (Some(origin), Command::Channel(ChannelCommand::Message { .. })) =
             (request.origin, &request.command)
         {
-            self.on_their_way.entry(request.shard).or_default().push_back((origin, read));
+            self.on_their_way.entry(shard).or_default().push_back((origin, read));
         }
     }
 

@@ -326,10 +326,9 @@ impl WorkerThread {
     /// Hands everything that was asked for to the log, as one batch a shard.
     fn submit(&mut self) -> Result<(), WorkerError> {
         let mut batches = std::mem::take(&mut self.unsent);
-        for request in self.core.take_requests() {
-            self.latency.sent(&request, self.turn_began);
-            let chat_session::Request { shard, origin, dir_at, command } = request;
-            batches.entry(shard).or_default().push(Request { origin, dir_at, command });
+        for (shard, request) in self.core.take_requests() {
+            self.latency.sent(shard, &request, self.turn_began);
+            batches.entry(shard).or_default().push(request);
         }
         if let Some(chores) = &mut self.chores {
             for (shard, request) in chores.take_requests() {

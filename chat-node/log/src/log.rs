@@ -10,10 +10,10 @@ use std::{
     sync::Arc,
 };
 
+pub use chat_state::entry::Request;
 use chat_state::{
-    command::Command,
-    entry::{Entry, Origin},
-    ids::{Incarnation, Index, Position, ShardId},
+    entry::Entry,
+    ids::{Incarnation, Index, ShardId},
 };
 pub use contract::status::Durability;
 use tokio::sync::oneshot;
@@ -53,16 +53,6 @@ pub trait Log: Send + Sync {
     fn wants_last_snapshots(&self) -> bool {
         true
     }
-}
-
-/// What somebody on this node asks of a shard. The log adds the node's stamp.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Request {
-    /// None for the node's own chores, and for who has no session yet.
-    pub origin: Option<Origin>,
-    /// Directory position that the asker had seen.
-    pub dir_at: Position,
-    pub command: Command,
 }
 
 /// Entries that became durable together, in the order of the log; those of a shard are in order of their index.

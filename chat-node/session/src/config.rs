@@ -1,11 +1,5 @@
 //! What the session layer is given, and what it gives back.
 
-use chat_state::{
-    command::Command,
-    entry::Origin,
-    ids::{Position, ShardId},
-};
-
 /// The two clocks an input arrives with, in milliseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Now {
@@ -83,15 +77,6 @@ impl Default for ConnectionLimits {
             max_waiting_output: 1024 * 1024,
         }
     }
-}
-
-/// A request for the log. Its place in the node's ordered stream is given where all workers' requests meet.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Request {
-    pub shard: ShardId,
-    pub origin: Option<Origin>,
-    pub dir_at: Position,
-    pub command: Command,
 }
 
 /// Why a connection is closed, in the words of either transport.

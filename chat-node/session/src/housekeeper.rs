@@ -12,14 +12,12 @@ use chat_state::{
     channels::{ChannelShard, CopyMark},
     command::{ChannelCommand, Command, CommonCommand, DirectoryCommand},
     directory::{Closing, Directory},
+    entry::Request,
     ids::{FeatureLevel, Generation, Incarnation, MemberId, Position, SessionId, ShardId, UserId},
     settings::Settings,
 };
 
-use crate::{
-    config::{Now, Request},
-    worker::Worker,
-};
+use crate::{config::Now, worker::Worker};
 
 /// A chore that was asked for and did not come back is asked for again after this time.
 const ASK_AGAIN_MS: u64 = 2_000;
@@ -116,7 +114,7 @@ impl Housekeeper {
     }
 
     /// After every batch of entries: what others wait for.
-    pub fn run(&mut self, worker: &Worker, now: Now) -> Vec<Request> {
+    pub fn run(&mut self, worker: &Worker, now: Now) -> Vec<(ShardId, Request)> {
         let mut asks = Asks { asked: &mut self.asked, now, dir_at: worker.dir_at(), requests: Vec::new() };
         if worker.incarnation().is_none() {
             let level = FeatureLevel::SUPPORTED;
@@ -135,7 +133,7 @@ impl Housekeeper {
     }
 
     /// About every second: what nobody waits for.
-    pub fn tick(&mut self, worker: &Worker, now: Now) -> Vec<Request> {
+    pub fn tick(&mut self, worker: &Worker, now: Now) -> Vec<(ShardId, Request)> {
         let mut requests = self.run(worker, now);
         let Some(incarnation) = worker.incarnation() else { return requests };
         let wanted = self.wanted_settings(&worker.directory);
@@ -208,7 +206,7 @@ impl Housekeeper {
     }
 
     /// Ends sessions that were detached for longer than the resume window, by this node's own clock.
-    fn expire(&mut self, worker: &Worker, now: Now) -> Vec<Request> {
+    fn expire(&mut self, worker: &Worker, now: Now) -> Vec<(ShardId, Request)> {
         let window_ms = worker.directory.settings().resume_window_ms;
         let mut since = BTreeMap::new();
         let mut asks = Asks { asked: &mut self.asked, now, dir_at: worker.dir_at(), requests: Vec::new() };
@@ -228,7 +226,7 @@ impl Housekeeper {
     }
 
     /// Ends the lives of nodes that show no sign of life any more.
-    fn drop_dead_nodes(&mut self, worker: &Worker, own: Incarnation, now: Now) -> Vec<Request> {
+    fn drop_dead_nodes(&mut self, worker: &Worker, own: Incarnation, now: Now) -> Vec<(ShardId, Request)> {
         let mut asks = Asks { asked: &mut self.asked, now, dir_at: worker.dir_at(), requests: Vec::new() };
         let Some(alive) = &self.standing.alive else { return asks.requests };
         let mut missed = BTreeMap::new();
@@ -251,7 +249,11 @@ impl Housekeeper {
         requests
     }
 
-    fn copy_direct_messages(&mut self, worker: &Worker, mut requests: Vec<Request>) -> Vec<Request> {
+    fn copy_direct_messages(
+        &mut self,
+        worker: &Worker,
+        mut requests: Vec<(ShardId, Request)>,
+    ) -> Vec<(ShardId, Request)> {
         for source in &worker.channels {
             if self.looked_at.get(&source.shard()) == Some(&source.position()) {
                 continue;
@@ -273,7 +275,7 @@ impl Housekeeper {
         worker: &Worker,
         source: &ChannelShard,
         dest: ShardId,
-        requests: &mut Vec<Request>,
+        requests: &mut Vec<(ShardId, Request)>,
     ) -> bool {
         let pair = (source.shard(), dest);
         let done = worker.shard(dest).copied(source.shard());
@@ -291,7 +293,7 @@ impl Housekeeper {
                 break;
             }
             let command = Command::Channel(command);
-            requests.push(Request { shard: dest, origin: None, dir_at: worker.dir_at(), command });
+            requests.push((dest, Request { origin: None, dir_at: worker.dir_at(), command }));
         }
         self.copied.insert(pair, upto);
         all
@@ -303,7 +305,7 @@ struct Asks<'a> {
     asked: &'a mut BTreeMap<Chore, u64>,
     now: Now,
     dir_at: Position,
-    requests: Vec<Request>,
+    requests: Vec<(ShardId, Request)>,
 }
 
 impl Asks<'_> {
@@ -313,7 +315,7 @@ impl Asks<'_> {
             Some(asked) if now.saturating_sub(*asked) < ASK_AGAIN_MS => {}
             _ => {
                 self.asked.insert(chore, now);
-                self.requests.push(Request { shard, origin: None, dir_at: self.dir_at, command });
+                self.requests.push((shard, Request { origin: None, dir_at: self.dir_at, command }));
             }
         }
     }

@@ -26,7 +26,7 @@ mod token;
 mod welcome;
 mod worker;
 
-pub use config::{Close, ConnectionLimits, Counters, Framing, Now, Peer, Random, Request, SessionConfig};
+pub use config::{Close, ConnectionLimits, Counters, Framing, Now, Peer, Random, SessionConfig};
 pub use connection::ConnectionId;
 pub use housekeeper::{Housekeeper, Revision, Standing};
 pub use worker::Worker;

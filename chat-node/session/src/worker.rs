@@ -9,13 +9,13 @@ use chat_state::{
     channels::ChannelShard,
     command::Command,
     directory::Directory,
-    entry::{Entry, Origin},
+    entry::{Entry, Origin, Request},
     ids::{ChannelId, Incarnation, MemberId, Position, SessionId, ShardId, UserId},
 };
 
 use crate::{
     claims::Claim,
-    config::{Close, Counters, Now, Peer, Random, Request, SessionConfig},
+    config::{Close, Counters, Now, Peer, Random, SessionConfig},
     connection::{Connection, ConnectionId, Identity, Pending, PendingKind, Phase},
     hold::Hold,
     input::Bucket,
@@ -65,7 +65,7 @@ pub struct Worker {
     /// Label of the command whose answers are being written.
     pub(crate) context: Option<u32>,
 
-    requests: Vec<Request>,
+    requests: Vec<(ShardId, Request)>,
     dirty: Vec<ConnectionId>,
     closing: Vec<(ConnectionId, Close)>,
     resumed: Vec<ConnectionId>,
@@ -202,7 +202,7 @@ impl Worker {
     }
 
     /// Requests for the log since the last call, in the order they must reach it.
-    pub fn take_requests(&mut self) -> Vec<Request> {
+    pub fn take_requests(&mut self) -> Vec<(ShardId, Request)> {
         std::mem::take(&mut self.requests)
     }
 
@@ -322,7 +322,7 @@ impl Worker {
     }
 
     pub(crate) fn request(&mut self, shard: ShardId, origin: Option<Origin>, command: Command) {
-        self.requests.push(Request { shard, origin, dir_at: self.dir_at(), command });
+        self.requests.push((shard, Request { origin, dir_at: self.dir_at(), command }));
     }
 
     /// Proposes for a session and remembers what it asked.

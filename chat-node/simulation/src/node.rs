@@ -397,11 +397,8 @@ impl Hand {
         self.ask(requests);
     }
 
-    fn ask(&mut self, requests: Vec<chat_session::Request>) {
-        self.outgoing.extend(requests.into_iter().map(|request| {
-            let chat_session::Request { shard, origin, dir_at, command } = request;
-            (shard, Request { origin, dir_at, command })
-        }));
+    fn ask(&mut self, requests: Vec<(ShardId, Request)>) {
+        self.outgoing.extend(requests);
     }
 }
 

@@ -28,6 +28,16 @@ pub struct Proposal {
     pub command: Command,
 }
 
+/// What somebody on a node asks of a shard. Its place in the node's stream is given where all requests meet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// None for the node's own chores, and for who has no session yet.
+    pub origin: Option<Origin>,
+    /// Directory position that the asker had seen.
+    pub dir_at: Position,
+    pub command: Command,
+}
+
 /// Place in the ordered stream of one node to one shard: a sequence starts at 1 and has no holes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {

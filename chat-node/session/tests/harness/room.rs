@@ -6,14 +6,14 @@ use std::{
 };
 
 use chat_session::{
-    Close, ConnectionId, ConnectionLimits, Framing, Housekeeper, Now, Peer, Random, Request, Revision,
-    SessionConfig, Worker,
+    Close, ConnectionId, ConnectionLimits, Framing, Housekeeper, Now, Peer, Random, Revision, SessionConfig,
+    Worker,
 };
 use chat_state::{
     channels::ChannelShard,
     command::{Command, DirectoryCommand},
     directory::Directory,
-    entry::{Entry, Proposal, Stamp},
+    entry::{Entry, Proposal, Request, Stamp},
     ids::{Incarnation, Index, Lineage, MemberId, ShardId},
     settings::Settings,
 };
@@ -180,9 +180,9 @@ impl Room {
         self.settle();
     }
 
-    fn take(&mut self, requests: Vec<Request>) {
-        for request in requests {
-            let log = self.logs.get_mut(&request.shard).expect("requests name shards of the room");
+    fn take(&mut self, requests: Vec<(ShardId, Request)>) {
+        for (shard, request) in requests {
+            let log = self.logs.get_mut(&shard).expect("requests name shards of the room");
             log.waiting.push_back(request);
         }
     }
@@ -225,7 +225,7 @@ impl Log {
                 *sequence += 1;
                 Stamp { incarnation, sequence: *sequence }
             };
-            let Request { origin, dir_at, command, .. } = request;
+            let Request { origin, dir_at, command } = request;
             Proposal { producer, origin, dir_at, command }
         });
         Entry { index: self.last, time_ms, proposals: proposals.collect() }

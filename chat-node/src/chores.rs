@@ -81,7 +81,7 @@ impl Chores {
     }
 
     fn stand(&mut self) {
-        let chat_log::log::Standing { leads, alive, .. } = self.log.standing();
+        let chat_log::log::Standing { leads, alive } = self.log.standing();
         self.housekeeper.stand(Standing { leads, alive });
     }
 

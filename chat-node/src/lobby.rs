@@ -44,7 +44,7 @@ impl Lobby {
         match request.uri().path() {
             LIVEZ => http::text(StatusCode::OK, "ok\n"),
             STATUS => {
-                let mut line = serde_json::to_string(&status(reason)).expect("a status is plain data");
+                let mut line = serde_json::to_string(&status(&reason)).expect("a status is plain data");
                 line.push('\n');
                 let mut response = http::text(StatusCode::OK, line);
                 let json = HeaderValue::from_static("application/json");
@@ -57,7 +57,7 @@ impl Lobby {
 }
 
 /// Of a node that has no state yet.
-fn status(reason: String) -> NodeStatus {
+fn status(reason: &str) -> NodeStatus {
     NodeStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         member: String::new(),

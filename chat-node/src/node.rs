@@ -133,7 +133,7 @@ pub(crate) fn run(config: &NodeConfig) -> Result<(), NodeError> {
             opened = open_log(config, &clock, &flushes, &notices, &admin) => opened?,
             () = stop_signals.next() => return Ok(None),
         };
-        let node = Node::start(config, opened, clock, flushes, &notices)?;
+        let node = Node::start(config, opened, &clock, flushes, &notices)?;
         drop(notices);
         node.oversee(config, sockets, admin, &mut stop_signals, &mut heard).await?;
         Ok(Some(node))
@@ -221,7 +221,7 @@ impl Node {
     fn start(
         config: &NodeConfig,
         opened: OpenLog,
-        clock: Arc<SystemClock>,
+        clock: &Arc<SystemClock>,
         flushes: Arc<Flushes>,
         notices: &Notices,
     ) -> Result<Self, NodeError> {
@@ -235,7 +235,7 @@ impl Node {
             .map_err(system("an epoll instance"))?;
         let (seats, handles): (Vec<_>, Vec<_>) = seats.into_iter().unzip();
         let board = Arc::new(Board {
-            clock: Arc::clone(&clock),
+            clock: Arc::clone(clock),
             member,
             crew: Crew::new(handles),
             admission: Admission::new(
@@ -256,11 +256,11 @@ impl Node {
                 number,
                 workers: u16::try_from(config.workers).expect("the configuration's check bounds it"),
                 nonce,
-                session: session_config(config, number, &clock),
+                session: session_config(config, number, clock),
                 chores: (number == 0).then(|| chores(config, nonce, &board, notices)),
                 log: Arc::clone(&log),
                 follower,
-                clock: Arc::clone(&clock),
+                clock: Arc::clone(clock),
                 desk: desk.clone(),
                 start: Arc::clone(&start),
                 notices: notices.clone(),

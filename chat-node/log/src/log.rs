@@ -143,25 +143,17 @@ pub struct LogStatus {
 }
 
 /// A node among the nodes of its room.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// This node does the chores of the room.
     pub leads: bool,
     /// Lives of nodes that were heard of lately; `None` where the log is this node's own.
     pub alive: Option<Arc<BTreeSet<Incarnation>>>,
-    /// How often `alive` was asked for.
-    pub beats: u64,
 }
 
 impl Standing {
     /// The log belongs to this node alone.
-    pub const ALONE: Self = Self { leads: true, alive: None, beats: 0 };
-}
-
-impl Default for Standing {
-    fn default() -> Self {
-        Self { leads: false, alive: None, beats: 0 }
-    }
+    pub const ALONE: Self = Self { leads: true, alive: None };
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -265,7 +265,7 @@ impl<S: Store> Thread<S> {
                     Some(Err(error)) => self.failed(&error),
                     None => return Err("the reader of the store ended".to_owned()),
                 },
-                Some((shard, number, result)) = self.appends.next() => self.answered(shard, number, result)?,
+                Some((shard, number, result)) = self.appends.next() => self.answered(shard, number, &result)?,
                 count = items.recv_many(&mut taken, 1024), if stop_by.is_none() => {
                     if count == 0 {
                         stop_by = Some(Instant::now() + self.options.settle_within);
@@ -357,9 +357,9 @@ impl<S: Store> Thread<S> {
         &mut self,
         shard: ShardId,
         number: u64,
-        result: Result<Index, StoreError>,
+        result: &Result<Index, StoreError>,
     ) -> Result<(), Broken> {
-        let answer = match &result {
+        let answer = match result {
             Ok(_) => {
                 self.silent_since = None;
                 Answer::Landed
@@ -437,12 +437,8 @@ impl<S: Store> Thread<S> {
         match result {
             Ok(beat) => {
                 self.works_again();
-                let mut status = locked(&self.status);
-                status.standing = Standing {
-                    leads: beat.leads,
-                    alive: Some(Arc::new(beat.alive)),
-                    beats: status.standing.beats + 1,
-                };
+                locked(&self.status).standing =
+                    Standing { leads: beat.leads, alive: Some(Arc::new(beat.alive)) };
             }
             Err(StoreError::Broken(reason)) => return Err(reason),
             Err(error) => {

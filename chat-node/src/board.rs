@@ -126,7 +126,8 @@ impl Board {
 
     /// As a client would find it: the log says so, or some worker still goes by what the log said before.
     fn read_only(&self, log: &LogStatus) -> Option<String> {
-        let still = || self.crew.workers().iter().any(|worker| worker.figures.refusing.load(Ordering::Relaxed));
+        let still =
+            || self.crew.workers().iter().any(|worker| worker.figures.refusing.load(Ordering::Relaxed));
         match log.read_only {
             Some(reason) => Some(reason.to_string()),
             None => still().then(|| "the log takes requests again in a moment".to_owned()),

@@ -263,3 +263,25 @@ fn a_node_that_was_taken_for_dead_ends_and_its_clients_resume_elsewhere() {
     ann.send("PRIVMSG #lounge :still here");
     ann.wait(":still here");
 }
+
+#[test]
+fn a_node_that_is_drained_is_gone_at_once_and_the_room_goes_on() {
+    let mut room = Room::new();
+    let (mut one, two) = (room.node(), room.node());
+    let mut bob = Client::registered(&two, "bob");
+    bob.join("#lounge");
+    let mut ann = Client::tcp(&one).register("ann", RESUMABLE);
+    let token = token(&mut ann);
+    ann.join("#lounge");
+    bob.wait("ann!");
+    one.terminate();
+    ann.wait("RECONNECT * ");
+    assert!(one.wait().success());
+    let mut ann = resume(&two, &token, &[]);
+    ann.wait("RESUME SUCCESS ann");
+    ann.wait("BATCH -");
+    // Somebody has to lead for a nick to be freed.
+    ann.send("QUIT :done");
+    let line = bob.wait("QUIT");
+    assert!(line.contains("ann!"), "{line}");
+}

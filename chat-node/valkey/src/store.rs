@@ -24,7 +24,7 @@ use crate::{
     error::OpenError,
     link::{Link, Options},
     reader::{ValkeyReader, entries, unexpected},
-    scripts::{APPEND, BEAT, CREATE, FORMAT},
+    scripts::{APPEND, BEAT, CREATE, FORMAT, LEAVE},
     snapshots,
 };
 
@@ -237,6 +237,17 @@ impl Store for ValkeyStore {
             .filter_map(|pair| Some((Incarnation(pair[0].parse().ok()?), pair[1].parse().ok()?)))
             .collect();
         Ok(self.watch().heard(incarnation, leader, &counts))
+    }
+
+    async fn leave(&self, incarnation: Incarnation) -> Result<(), StoreError> {
+        let mut connection = self.link.verified_writer().await?;
+        let _: u64 = LEAVE
+            .key(self.link.keys.nodes())
+            .arg(incarnation.0)
+            .invoke_async(&mut connection)
+            .await
+            .map_err(|error| self.gave_up(&error))?;
+        Ok(())
     }
 }
 

@@ -254,6 +254,7 @@ impl<S: Store> Thread<S> {
                 && ((self.lanes.is_idle() && self.saves.is_empty()) || Instant::now() >= deadline)
             {
                 reading.abort();
+                self.leave().await;
                 return Ok(());
             }
             let wake_at = [self.launch_at, stop_by].into_iter().flatten().min();
@@ -290,6 +291,14 @@ impl<S: Store> Thread<S> {
                     }
                 }
             }
+        }
+    }
+
+    async fn leave(&self) {
+        let Some(incarnation) = self.lanes.incarnation() else { return };
+        let left = tokio::time::timeout(self.options.patience, self.store.leave(incarnation)).await;
+        if !matches!(left, Ok(Ok(()))) {
+            tracing::info!("the store could not be told that this node ends; it will be missed");
         }
     }
 

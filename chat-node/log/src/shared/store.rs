@@ -89,6 +89,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Tells the store, about every second, that this node lives.
     fn beat(&self, incarnation: Incarnation) -> impl Future<Output = Result<Beat, StoreError>> + Send;
+
+    /// This node ends in good order: nobody has to wait until it is taken for dead.
+    fn leave(&self, incarnation: Incarnation) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// A stream of everything that is appended.

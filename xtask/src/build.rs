@@ -24,12 +24,24 @@ pub(crate) struct Programs {
 
 pub(crate) fn programs() -> Result<Programs> {
     heading("operator and chat node, static, for release");
-    Step::cargo()
-        .args(["build", "--release", "--target", TARGET, "--package", "operator", "--package", "chat-node"])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .run()?;
+    static_release(&["operator", "chat-node"])?;
     let release = target_dir().join(TARGET).join("release");
     Ok(Programs { operator: release.join("operator"), chat_node: release.join("chat-node") })
+}
+
+/// The load generator, built as what it measures.
+pub(crate) fn bench() -> Result<PathBuf> {
+    heading("the load generator");
+    static_release(&["bench"])?;
+    Ok(target_dir().join(TARGET).join("release/bench"))
+}
+
+fn static_release(packages: &[&str]) -> Result<()> {
+    Step::cargo()
+        .args(["build", "--release", "--target", TARGET])
+        .args(packages.iter().flat_map(|package| ["--package", package]))
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .run()
 }
 
 /// Names of the images as a cluster knows them.

@@ -2,6 +2,7 @@
 //!
 //! Depends on next to nothing, so that it is there at once; what is heavy it builds and calls.
 
+mod bench;
 mod build;
 mod check;
 mod cold;
@@ -37,6 +38,11 @@ enum Verb {
         #[arg(long)]
         check: bool,
     },
+    /// Measure beside peers and print a table.
+    Bench {
+        #[command(subcommand)]
+        what: bench::Bench,
+    },
     /// Measure and write docs/numbers.md.
     Numbers {
         /// The part about the first `up` of a machine instead, which takes some 20 minutes and 20 GB.
@@ -61,6 +67,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Up(options) => up::up(&options),
         Verb::Down => up::down(),
         Verb::Test(options) => check::test(&options),
+        Verb::Bench { what } => bench::run(&what),
         Verb::Generate { check } => check::generate(check),
         Verb::Numbers { cold } => check::numbers(cold),
     }

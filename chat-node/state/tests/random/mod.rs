@@ -2,21 +2,20 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of it")]
 
-use std::sync::Arc;
+mod channel;
+mod step;
 
 use chat_state::{
-    command::{
-        ChannelCommand, ChannelFlag, Command, CommonCommand, DirectoryCommand, ListKind, MemberPrefix,
-        Message, MessageKind, ModeChange, Target, TokenHash,
-    },
+    command::{ChannelCommand, Command, CommonCommand, DirectoryCommand, TokenHash},
     entry::Proposal,
     event::EventKind,
-    ids::{ChannelId, Generation, Incarnation, Position, SessionId, ShardId, channel_shard, home_shard},
+    ids::{ChannelId, Generation, Incarnation, Position, SessionId, ShardId, channel_shard},
     outcome::Outcome,
     settings::{DeclaredChannel, Settings},
 };
 use proptest::prelude::*;
 
+pub use self::step::{Step, step};
 use super::room::{DIRECTORY, Room, Who};
 
 /// `PROPTEST_CASES` asks for more lives.
@@ -27,162 +26,6 @@ pub fn config(cases: u32) -> ProptestConfig {
 
 pub const CHANNELS: [&str; 4] = ["#a", "#B", "#c", "#d"];
 pub const NICKS: [&str; 5] = ["ann", "BOB", "cy", "Ann", "dee"];
-
-#[derive(Clone, Debug)]
-pub enum Step {
-    Open {
-        nick: usize,
-        resumable: bool,
-    },
-    Nick {
-        who: usize,
-        nick: usize,
-    },
-    Away {
-        who: usize,
-        away: bool,
-    },
-    RealName {
-        who: usize,
-        n: u8,
-    },
-    Detach {
-        who: usize,
-    },
-    Attach {
-        who: usize,
-        previous: bool,
-        node: usize,
-    },
-    Confirm {
-        who: usize,
-    },
-    Close {
-        who: usize,
-    },
-    Expire {
-        who: usize,
-        stale: bool,
-    },
-    Sweep,
-    ForgetOnly {
-        who: usize,
-    },
-    Join {
-        who: usize,
-        channel: usize,
-        key: bool,
-    },
-    Part {
-        who: usize,
-        channel: usize,
-    },
-    Kick {
-        who: usize,
-        channel: usize,
-        target: usize,
-    },
-    Topic {
-        who: usize,
-        channel: usize,
-        text: u8,
-    },
-    Mode {
-        who: usize,
-        channel: usize,
-        what: u8,
-        target: usize,
-    },
-    Invite {
-        who: usize,
-        channel: usize,
-        target: usize,
-    },
-    Say {
-        who: usize,
-        channel: usize,
-        kind: u8,
-        id: Option<u64>,
-        text: u8,
-    },
-    Tell {
-        who: usize,
-        target: usize,
-        id: Option<u64>,
-        text: u8,
-    },
-    Copy,
-    Settings {
-        n: u8,
-    },
-    Restart {
-        node: usize,
-    },
-    Drop {
-        node: usize,
-    },
-    Later {
-        ms: u64,
-    },
-    Repeat {
-        shard: u16,
-        back: usize,
-    },
-    /// The message last sent is sent again, by its session as it is now.
-    Again,
-    Skip {
-        who: usize,
-        channel: usize,
-    },
-    Stale {
-        who: usize,
-        channel: usize,
-    },
-}
-
-pub fn step() -> impl Strategy<Value = Step> {
-    let who = 0..8_usize;
-    let channel = 0..CHANNELS.len();
-    let id = proptest::option::of(prop_oneof![0..6_u64, 1020..1030_u64, 4000..4004_u64]);
-    prop_oneof![
-        6 => (0..NICKS.len(), any::<bool>()).prop_map(|(nick, resumable)| Step::Open { nick, resumable }),
-        3 => (who.clone(), 0..NICKS.len()).prop_map(|(who, nick)| Step::Nick { who, nick }),
-        2 => (who.clone(), any::<bool>()).prop_map(|(who, away)| Step::Away { who, away }),
-        1 => (who.clone(), 0..3_u8).prop_map(|(who, n)| Step::RealName { who, n }),
-        2 => who.clone().prop_map(|who| Step::Detach { who }),
-        3 => (who.clone(), any::<bool>(), 0..2_usize)
-            .prop_map(|(who, previous, node)| Step::Attach { who, previous, node }),
-        1 => who.clone().prop_map(|who| Step::Confirm { who }),
-        2 => who.clone().prop_map(|who| Step::Close { who }),
-        2 => (who.clone(), any::<bool>()).prop_map(|(who, stale)| Step::Expire { who, stale }),
-        2 => Just(Step::Sweep),
-        1 => who.clone().prop_map(|who| Step::ForgetOnly { who }),
-        12 => (who.clone(), channel.clone(), any::<bool>())
-            .prop_map(|(who, channel, key)| Step::Join { who, channel, key }),
-        3 => (who.clone(), channel.clone()).prop_map(|(who, channel)| Step::Part { who, channel }),
-        2 => (who.clone(), channel.clone(), who.clone())
-            .prop_map(|(who, channel, target)| Step::Kick { who, channel, target }),
-        2 => (who.clone(), channel.clone(), 0..3_u8)
-            .prop_map(|(who, channel, text)| Step::Topic { who, channel, text }),
-        5 => (who.clone(), channel.clone(), 0..14_u8, who.clone())
-            .prop_map(|(who, channel, what, target)| Step::Mode { who, channel, what, target }),
-        2 => (who.clone(), channel.clone(), who.clone())
-            .prop_map(|(who, channel, target)| Step::Invite { who, channel, target }),
-        12 => (who.clone(), channel.clone(), 0..6_u8, id.clone(), 0..2_u8)
-            .prop_map(|(who, channel, kind, id, text)| Step::Say { who, channel, kind, id, text }),
-        6 => (who.clone(), who.clone(), id, 0..2_u8)
-            .prop_map(|(who, target, id, text)| Step::Tell { who, target, id, text }),
-        2 => Just(Step::Copy),
-        4 => Just(Step::Again),
-        1 => (0..8_u8).prop_map(|n| Step::Settings { n }),
-        1 => (0..2_usize).prop_map(|node| Step::Restart { node }),
-        1 => (0..2_usize).prop_map(|node| Step::Drop { node }),
-        1 => prop_oneof![1..50_u64, 2_000..9_000_u64].prop_map(|ms| Step::Later { ms }),
-        2 => (0..4_u16, 0..4_usize).prop_map(|(shard, back)| Step::Repeat { shard, back }),
-        1 => (who.clone(), channel.clone()).prop_map(|(who, channel)| Step::Skip { who, channel }),
-        1 => (who, channel).prop_map(|(who, channel)| Step::Stale { who, channel }),
-    ]
-}
 
 /// A room with the people who ever came, alive or not.
 pub struct Life {
@@ -400,134 +243,6 @@ impl Life {
             }
             _ => self.take_in_channel(who, step),
         }
-    }
-
-    fn take_in_channel(&mut self, who: Who, step: &Step) {
-        let (Step::Part { channel, .. }
-        | Step::Kick { channel, .. }
-        | Step::Topic { channel, .. }
-        | Step::Mode { channel, .. }
-        | Step::Invite { channel, .. }
-        | Step::Say { channel, .. }
-        | Step::Skip { channel, .. }
-        | Step::Stale { channel, .. }) = *step
-        else {
-            if let Step::Tell { target, id, text, .. } = *step
-                && let Some(target) = self.person(target)
-            {
-                self.tell(who, target.who, id, text);
-            }
-            return;
-        };
-        let Some(channel) = self.channel(channel) else { return };
-        if !self.room.reach(who, channel.shard) {
-            return;
-        }
-        let other = |target: usize, life: &Self| life.person(target).map(|person| person.who);
-        match *step {
-            Step::Part { .. } => drop(self.room.part(who, channel)),
-            Step::Kick { target, .. } => {
-                if let Some(target) = other(target, self) {
-                    self.room.kick(who, channel, target.user);
-                }
-            }
-            Step::Topic { text, .. } => {
-                drop(self.room.topic(who, channel, ["", "one", "two"][usize::from(text)]));
-            }
-            Step::Mode { what, target, .. } => {
-                if let Some(target) = other(target, self) {
-                    self.room.mode(who, channel, changes(what, target));
-                }
-            }
-            Step::Invite { target, .. } => {
-                if let Some(target) = other(target, self) {
-                    self.room.invite(who, channel, target.user);
-                }
-            }
-            Step::Say { kind, id, text, .. } => {
-                let (message, at_least) = message(&self.room, who, kind, id, text);
-                let target = Target::Channel { channel, at_least };
-                let command = ChannelCommand::Message { target, message };
-                self.last_sent = Some((who.session, channel.shard, command.clone()));
-                self.room.ask(who, channel.shard, command);
-            }
-            Step::Skip { .. } => {
-                // The sequence number of this one never arrives … until the next registration of the node.
-                let stamp = self.room.next_stamp(who.node, channel.shard);
-                self.room.say(who, channel, "after a gap", None);
-                let late = self.room.message(who, MessageKind::Privmsg, "late", None);
-                let target = Target::Channel { channel, at_least: None };
-                let mut proposal = self.room.proposal(
-                    who.node,
-                    channel.shard,
-                    Some(who),
-                    Command::Channel(ChannelCommand::Message { target, message: late }),
-                );
-                proposal.producer = stamp;
-                self.room.apply_one(channel.shard, proposal);
-                self.room.rewind_stamp(who.node, channel.shard, stamp.sequence);
-            }
-            Step::Stale { .. } => {
-                let stale = Who { generation: Generation(who.generation.0 - 1), ..who };
-                self.room.say(stale, channel, "stale", None);
-            }
-            _ => {}
-        }
-    }
-
-    fn tell(&mut self, who: Who, target: Who, id: Option<u64>, text: u8) {
-        let shard = home_shard(target.user, self.room.shard_count());
-        if !self.room.reach(who, shard) {
-            return;
-        }
-        let (message, _) = message(&self.room, who, text, id, text);
-        let target = Target::User { user: target.user };
-        let command = ChannelCommand::Message { target, message };
-        self.last_sent = Some((who.session, shard, command.clone()));
-        self.room.ask(who, shard, command);
-    }
-}
-
-fn message(
-    room: &Room,
-    who: Who,
-    kind: u8,
-    id: Option<u64>,
-    text: u8,
-) -> (Arc<Message>, Option<MemberPrefix>) {
-    let (kind, at_least) = match kind {
-        0 => (MessageKind::Tagmsg, None),
-        1 => (MessageKind::Notice, None),
-        2 => (MessageKind::Privmsg, Some(MemberPrefix::Operator)),
-        3 => (MessageKind::Privmsg, Some(MemberPrefix::Voice)),
-        _ => (MessageKind::Privmsg, None),
-    };
-    (room.message(who, kind, &format!("text {text}"), id), at_least)
-}
-
-fn changes(what: u8, target: Who) -> Vec<ModeChange> {
-    let flag = |flag, set| ModeChange::Flag { flag, set };
-    let rank = |prefix, set| ModeChange::Member { prefix, user: target.user, nick: "n".into(), set };
-    let list = |list, mask: &str, set| ModeChange::List { list, mask: mask.into(), set };
-    match what {
-        0 => vec![rank(MemberPrefix::Operator, true)],
-        1 => vec![rank(MemberPrefix::Operator, false), rank(MemberPrefix::Voice, true)],
-        2 => vec![rank(MemberPrefix::Voice, false)],
-        3 => vec![flag(ChannelFlag::NoExternal, false), flag(ChannelFlag::OpTopic, false)],
-        4 => vec![flag(ChannelFlag::Moderated, true)],
-        5 => vec![flag(ChannelFlag::Moderated, false), flag(ChannelFlag::InviteOnly, false)],
-        6 => vec![flag(ChannelFlag::InviteOnly, true)],
-        7 => vec![ModeChange::Key { key: Some("key".into()) }],
-        8 => vec![ModeChange::Key { key: None }, ModeChange::Limit { limit: None }],
-        9 => vec![ModeChange::Limit { limit: Some(2) }],
-        10 => vec![list(ListKind::Ban, "ann", true), list(ListKind::Ban, "bob!*@*", true)],
-        11 => vec![list(ListKind::Ban, "ANN", false)],
-        12 => vec![list(ListKind::Exception, "ann", true), list(ListKind::Invitation, "dee", true)],
-        _ => vec![
-            rank(MemberPrefix::Operator, true),
-            rank(MemberPrefix::Operator, false),
-            rank(MemberPrefix::Operator, true),
-        ],
     }
 }
 

@@ -99,22 +99,6 @@ impl Truth {
         self.user(username).is_some_and(|user| self.directory.user(user).is_none())
     }
 
-    /// Whether somebody who had that nick quit so long ago that nobody who resumes can be told any more. A resume that
-    /// begins between the forgetting and such a QUIT cannot know that there was one.
-    pub(crate) fn has_lost_quit(&self, nick: &str) -> bool {
-        let oldest = self.directory.kept().oldest();
-        let lost = || self.events(ShardId::DIRECTORY).iter().take_while(move |event| event.position < oldest);
-        let had_nick = |event: &Event| match &event.kind {
-            EventKind::NickChanged { prefix, .. } | EventKind::Freed { prefix, .. } => {
-                prefix.split('!').next() == Some(nick)
-            }
-            _ => false,
-        };
-        let is_freed = |event: &Event| matches!(event.kind, EventKind::Freed { .. });
-        lost()
-            .any(|event| had_nick(event) && lost().any(|other| other.actor == event.actor && is_freed(other)))
-    }
-
     pub(crate) fn encoded(&self, shard: ShardId) -> Vec<u8> {
         encoded(&self.directory, &self.channels, shard)
     }

@@ -5,13 +5,13 @@
 //!   at that position, found by walking back from the present;
 //! - changes of nick, away and real name: shown if the two shared a channel at that place of the merged order; QUIT
 //!   (`Freed`) if they did when a shard forgot the one who left;
-//! - gaps: told for a channel only if an event of *it* is gone, not because the window moved past a quiet client.
-//!
+//! - gaps: told for a channel only if an event of *it* is gone, not because the window moved past a quiet client; so too
+//!   if the QUIT of somebody who was in it is gone and only the forgetting, which nobody sees, went before.
 //!
 //! Not known, and decided:
 //! - a change of nick that a node delivered before a JOIN whose proposer had not seen it yet counts as after that JOIN,
 //!   unless the client names the change;
-//! - a QUIT whose forgetting is no longer kept is shown;
+//! - a QUIT whose forgetting is no longer kept is shown; one that is gone itself is known of the last 1,024 who left;
 //! - a gap in a channel that ended since is not told, nor one that held only an invitation to a shard where the user
 //!   never acted, or only own messages from outside.
 //!
@@ -25,7 +25,7 @@ use std::{
 };
 
 use crate::{
-    channels::{ChannelShard, Member},
+    channels::{ChannelShard, Forgotten, Member},
     command::{ModeChange, Target},
     directory::Directory,
     event::{Event, EventKind},
@@ -215,6 +215,8 @@ impl<'a> View<'a> {
     ) {
         let oldest = shard.kept().oldest();
         let oldest_name = directory.kept().oldest();
+        let quits: Vec<&Forgotten> =
+            directory.freed_unseen(directory_seen).filter_map(|user| shard.forgotten(user)).collect();
         for (id, Standing(own)) in self.standing.iter().filter(|(id, _)| id.shard == shard.shard()) {
             let events_gone = shard.dropped_in(*id).is_some_and(|gone| gone > after && gone >= own.joined);
             let shown = directory_seen.max(own.joined_dir_at);
@@ -225,7 +227,11 @@ impl<'a> View<'a> {
                 shard.channel(*id).is_some_and(|channel| channel.members.iter().any(is_name_gone))
                     || leavers(shard, *id, after).any(|user| is_leaver_gone(directory, user, shown))
             };
-            if events_gone || (directory_seen.0 + 1 < oldest_name.0 && names_gone()) {
+            // The forgetting was seen, or was not to be seen, and the QUIT that came of it is gone.
+            let is_quit_gone =
+                |left: &&Forgotten| left.channels.contains(id) && (own.joined..=after).contains(&left.at);
+            let quits_gone = || quits.iter().any(is_quit_gone);
+            if events_gone || (directory_seen.0 + 1 < oldest_name.0 && (names_gone() || quits_gone())) {
                 gaps.insert(Gap::Channel { channel: *id, oldest });
             }
         }

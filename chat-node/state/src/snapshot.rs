@@ -4,7 +4,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::ids::{FeatureLevel, Position, ShardId};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// What the bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -424,6 +424,30 @@ fn a_quit_is_owed_though_the_forgetting_was_seen() {
     assert_eq!(kinds(&room, alice.user, &seen), ["QUIT"]);
 }
 
+/// Seen: the forgetting. Not seen, and gone: the QUIT. Whoever did not share a channel with it misses nothing.
+#[test]
+fn a_quit_that_is_gone_leaves_a_gap_though_the_forgetting_was_seen() {
+    let (mut room, alice, bob, channel) = two_in_lounge();
+    let other = room.join(alice, "#other");
+    let stranger = room.open(alice.node, "stranger");
+    room.join(stranger, "#other");
+    happened(room.close(bob));
+    room.forget(alice.node, ShardId(1), bob.user);
+    let seen = positions(&room);
+    room.sweep_after_forgetting(alice.node, bob.user);
+    let seen_all = positions(&room);
+    room.now_ms += 400_000;
+    room.open(alice.node, "passer");
+    room.directory = Directory::restore(&room.directory.encode_state()).unwrap();
+    happened(room.say(alice, channel, "still here", None));
+    let oldest = room.one().kept().oldest();
+    let gaps = |user, seen| replay(user, &room.directory, &room.shards, seen).gaps;
+    assert_eq!(gaps(alice.user, &seen), [Gap::Channel { channel, oldest }]);
+    assert_eq!(gaps(alice.user, &seen_all), []);
+    assert_eq!(gaps(stranger.user, &seen), []);
+    let _ = other;
+}
+
 #[test]
 fn messages_to_operators_are_replayed_to_who_was_one() {
     let (mut room, alice, bob, channel) = two_in_lounge();

@@ -141,12 +141,8 @@ impl Client {
         if self.is_known_change(line) {
             return Ok(());
         }
-        if let Some(known) = self.view.nick_of(username).map(str::to_owned).filter(|known| known != nick) {
-            // A resume may begin before a change of nick that was shown already; then the change comes again.
-            let again = self.phase == Phase::Resuming && !self.view.shares_channel(nick);
-            ensure!(again, Identity, "{username} is known as {known}");
-            self.view.renamed(username, &known, nick);
-        }
+        let known = self.view.nick_of(username);
+        ensure!(known.is_none_or(|known| known == nick), Identity, "{username} is known as {known:?}");
         let speaks = matches!(&*line.command, "PRIVMSG" | "NOTICE" | "PART" | "TOPIC" | "KICK" | "MODE");
         let members = self.view.channel(line.param(0)).and_then(|channel| channel.members.as_ref());
         if let (true, Some(members)) = (speaks, members) {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     channels::{ChannelShard, State, conversation::ConversationKey},
     event::EventKind,
-    ids::{Incarnation, Position, UserId},
+    ids::{ChannelId, Incarnation, Position, UserId},
     outcome::Refusal,
 };
 
@@ -15,12 +15,14 @@ pub const FORGOTTEN_KEPT: usize = 1024;
 /// So many more may wait for a node that has not spoken here since; then it is to say something.
 const FORGOTTEN_WAITING: usize = 256;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forgotten {
     /// Directory position of the closing.
     pub closing: Position,
     /// Position of the forgetting here.
     pub at: Position,
+    /// The channels that it left by that.
+    pub channels: Vec<ChannelId>,
 }
 
 impl State {
@@ -48,8 +50,8 @@ impl State {
 impl ChannelShard {
     /// Where a user was forgotten, as `Free` names it; none when it was not, or so long ago that any later position
     /// serves.
-    pub fn forgotten(&self, user: UserId) -> Option<Forgotten> {
-        self.state.forgotten.get(&user).copied()
+    pub fn forgotten(&self, user: UserId) -> Option<&Forgotten> {
+        self.state.forgotten.get(&user)
     }
 
     pub(super) fn forget(&mut self, user: UserId, closing: Position) -> Result<EventKind, Refusal> {
@@ -66,7 +68,7 @@ impl ChannelShard {
         self.state.present.remove(&user);
         self.state.dropped_for.remove(&user);
         let at = self.state.journal.next_position();
-        self.state.forgotten.insert(user, Forgotten { closing, at });
+        self.state.forgotten.insert(user, Forgotten { closing, at, channels: channels.clone() });
         self.derived.by_closing.insert((closing, user));
         Ok(EventKind::Forgotten { user, channels })
     }

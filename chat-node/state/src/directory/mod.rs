@@ -12,6 +12,7 @@ mod users;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::Arc,
 };
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use self::detached::Detached;
 pub use self::snapshot::Snapshot;
 use crate::{
+    channels::FORGOTTEN_KEPT,
     command::{TokenHash, UserModes},
     event::Event,
     ids::{
@@ -53,7 +55,12 @@ struct State {
     users: BTreeMap<UserId, Arc<User>>,
     sessions: BTreeMap<SessionId, Arc<Session>>,
     closing: BTreeMap<UserId, Arc<Closing>>,
+    /// The last who were freed, by the position of that.
+    freed: BTreeMap<Position, UserId>,
 }
+
+/// Users who are gone of whom it is known since when: as many as a shard remembers in any case.
+const FREED_KEPT: usize = FORGOTTEN_KEPT;
 
 /// Somebody who is seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,6 +155,7 @@ impl Directory {
                 users: BTreeMap::new(),
                 sessions: BTreeMap::new(),
                 closing: BTreeMap::new(),
+                freed: BTreeMap::new(),
             },
             kept: Kept::starting_at(Position(1)),
             nicks: BTreeMap::new(),
@@ -257,6 +265,13 @@ impl Directory {
 
     pub fn closing_user(&self, user: UserId) -> Option<&Closing> {
         self.state.closing.get(&user).map(|closing| &**closing)
+    }
+
+    /// Who was freed after `seen` by an event that is not kept any more; of the last [`FREED_KEPT`].
+    pub(crate) fn freed_unseen(&self, seen: Position) -> impl Iterator<Item = UserId> + '_ {
+        let oldest = self.kept.oldest();
+        let after = self.state.freed.range((Bound::Excluded(seen), Bound::Unbounded));
+        after.take_while(move |(at, _)| **at < oldest).map(|(_, user)| *user)
     }
 
     /// The nodes whose life goes on, by registration.

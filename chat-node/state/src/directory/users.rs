@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     command::UserModes,
-    directory::{Closing, Directory, User, apply::Happening},
+    directory::{Closing, Directory, FREED_KEPT, User, apply::Happening},
     event::EventKind,
     ids::{Position, SessionId, ShardId, UserId},
     names::{PERSON_BYTES, cut, folded, is_nick},
@@ -148,6 +148,10 @@ impl Directory {
         }
         let closing = self.state.closing.remove(&user).expect("it was just seen");
         self.nicks.remove(&folded(&closing.user.nick));
+        self.state.freed.insert(self.state.journal.next_position(), user);
+        if self.state.freed.len() > FREED_KEPT {
+            self.state.freed.pop_first();
+        }
         let kind = EventKind::Freed {
             user,
             prefix: Arc::clone(&closing.user.prefix),

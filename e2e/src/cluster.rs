@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tokio::{
     io::AsyncWriteExt,
-    process::Command,
+    process::{Child, Command},
     time::{Instant, sleep, timeout},
 };
 
@@ -56,6 +56,16 @@ impl Cluster {
 
     pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
         self.command("kubectl", args, "", Duration::from_secs(180)).await
+    }
+
+    /// A program of ours that talks to the cluster.
+    pub async fn run(&self, program: &str, args: &[&str], within: Duration) -> Result<String> {
+        self.command(program, args, "", within).await
+    }
+
+    /// kubectl with something to read, for as long as deleting may take.
+    pub async fn kubectl_with_input(&self, args: &[&str], input: &str) -> Result<String> {
+        self.command("kubectl", args, input, Duration::from_secs(120)).await
     }
 
     pub async fn apply(&self, manifest: &str) -> Result<String> {
@@ -116,14 +126,19 @@ impl Cluster {
             .collect()
     }
 
-    async fn command(&self, program: &str, args: &[&str], input: &str, within: Duration) -> Result<String> {
-        let text = || format!("{program} {}", args.join(" "));
+    /// Starts a program of the cluster; it ends when it is dropped.
+    pub fn spawn(&self, program: &str, args: &[&str]) -> Result<Child> {
         let found =
             env::split_paths(&self.path).map(|folder| folder.join(program)).find(|file| file.is_file());
         let mut command = Command::new(found.unwrap_or_else(|| PathBuf::from(program)));
         command.args(args).env("PATH", &self.path).env("KUBECONFIG", &self.kubeconfig);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().with_context(|| format!("cannot start `{}`", text()))?;
+        command.spawn().with_context(|| format!("cannot start `{program} {}`", args.join(" ")))
+    }
+
+    async fn command(&self, program: &str, args: &[&str], input: &str, within: Duration) -> Result<String> {
+        let text = || format!("{program} {}", args.join(" "));
+        let mut child = self.spawn(program, args)?;
         if let Some(mut stdin) = child.stdin.take() {
             stdin
                 .write_all(input.as_bytes())

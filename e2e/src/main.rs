@@ -22,8 +22,14 @@ struct Arguments {
     /// The chat node, a static program.
     #[arg(long)]
     chat_node: PathBuf,
+    /// The project's own commands.
+    #[arg(long, default_value = "target/debug/xtask")]
+    xtask: PathBuf,
     #[arg(long, default_value_t = 3)]
     nodes: usize,
+    /// Only these scenarios, in the order in which they are in the whole; each finds what earlier runs left.
+    #[arg(long = "scenario", value_name = "NAME", conflicts_with = "numbers")]
+    scenarios: Vec<String>,
     /// Measure instead of testing, and write the page here.
     #[arg(long, value_name = "FILE")]
     numbers: Option<PathBuf>,
@@ -44,11 +50,11 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(usize, usize)> {
-    let Arguments { devcluster, operator, chat_node, nodes, numbers } = arguments;
+    let Arguments { devcluster, operator, chat_node, xtask, nodes, scenarios: names, numbers } = arguments;
     let cluster = Cluster::up(&devcluster, nodes).await?;
     let mut world = World {
         cluster,
-        programs: Programs { operator, chat_node },
+        programs: Programs { operator, chat_node, xtask },
         operator_image: String::new(),
         node_image: String::new(),
         group: None,
@@ -58,5 +64,5 @@ async fn run(arguments: Arguments) -> Result<(usize, usize)> {
         fs::write(&file, page).with_context(|| format!("cannot write {}", file.display()))?;
         return Ok((0, 0));
     }
-    Ok(scenarios::run(&mut world).await)
+    scenarios::run(&mut world, &names).await
 }

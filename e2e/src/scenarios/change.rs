@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use tokio::time::sleep;
+use anyhow::{Result, bail, ensure};
+use tokio::time::{Instant, sleep};
 
 use super::{
     World,
     fault::{group, recovered},
-    install::wish,
+    install::{OPERATOR_PODS, wish},
 };
 use crate::{
     irc::Connection,
@@ -16,21 +16,23 @@ use crate::{
 };
 
 const WITHIN: Duration = Duration::from_secs(90);
+/// Memory limit of the room after it was edited while it rolled.
+const LAST_LIMIT: &str = "320Mi";
 
 /// The wish as the last change left it.
-fn changed(world: &World) -> Wish {
+pub(super) fn changed(world: &World) -> Wish {
     Wish { topic: "Changed".into(), replicas: 3, ..wish(world) }
 }
 
 pub(super) async fn settings_change(world: &mut World) -> Result<String> {
     let before = group(world)?.reconnects();
     world.cluster.apply(&changed(world).manifest()).await?;
-    world.cluster.wait_condition("ScalingLimited", "True", &["1"], WITHIN).await?;
+    world.lounge().wait_condition("ScalingLimited", "True", &["1"], WITHIN).await?;
     let scale = ["get", "chatroom", NAME, "--namespace", NAMESPACE, "--subresource=scale"];
     let scale = world.cluster.json(&scale).await?;
     ensure!(scale["spec"]["replicas"] == 3, "the wish of three nodes is not what /scale says: {scale}");
     let found = recovered(world, before).await?;
-    let address = world.cluster.irc_addresses(&[]).await?[0];
+    let address = world.lounge().irc_addresses(&[]).await?[0];
     let mut connection = Connection::open(address, WITHIN).await?;
     connection.send("NICK curious").await?;
     connection.send("USER curious 0 * :Curious").await?;
@@ -55,7 +57,7 @@ async fn runs(world: &World, image: &str) -> Result<()> {
     world
         .cluster
         .until("the pod runs the new image and is ready", WITHIN, || async {
-            let pod = world.cluster.pod().await?;
+            let pod = world.lounge().pod().await?;
             let now = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default().to_owned();
             let ready = pod["status"]["containerStatuses"][0]["ready"] == true;
             Ok(if now == image && ready { Ok(()) } else { Err(format!("{now}, ready: {ready}")) })
@@ -77,7 +79,7 @@ pub(super) async fn operator_dies_in_a_roll(world: &mut World) -> Result<String>
     world.cluster.apply(&changed(world).manifest()).await?;
     // Soon enough that the roll has only begun.
     sleep(Duration::from_millis(300)).await;
-    let selector = "app.kubernetes.io/name=chatroom-operator";
+    let selector = OPERATOR_PODS;
     world
         .cluster
         .kubectl(&[
@@ -95,16 +97,54 @@ pub(super) async fn operator_dies_in_a_roll(world: &mut World) -> Result<String>
     recovered(world, before).await
 }
 
+/// Waits until the roll is under way: the old pod stops, or the new one is not ready yet.
+async fn in_the_middle_of_a_roll(world: &World, image: &str) -> Result<()> {
+    let deadline = Instant::now() + WITHIN;
+    while Instant::now() < deadline {
+        let Ok(pod) = world.lounge().pod().await else { return Ok(()) };
+        let stops = !pod["metadata"]["deletionTimestamp"].is_null();
+        let comes = pod["spec"]["containers"][0]["image"] == image
+            && pod["status"]["containerStatuses"][0]["ready"] != true;
+        if stops || comes {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    bail!("no roll to {image} was seen: the edit would not have been in the middle of one")
+}
+
+pub(super) async fn edited_while_it_rolls(world: &mut World) -> Result<String> {
+    let before = group(world)?.reconnects();
+    let first = another_image(world, "fourth").await?;
+    let last = another_image(world, "fifth").await?;
+    let uid = |pod: &serde_json::Value| pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    let old = uid(&world.lounge().pod().await?);
+    world.cluster.apply(&Wish { image: first.clone(), ..changed(world) }.manifest()).await?;
+    in_the_middle_of_a_roll(world, &first).await?;
+    let limited = Wish { image: first.clone(), memory_limit: "300Mi", ..changed(world) };
+    world.cluster.apply(&limited.manifest()).await?;
+    in_the_middle_of_a_roll(world, &first).await?;
+    world.node_image = last.clone();
+    world.cluster.apply(&Wish { memory_limit: LAST_LIMIT, ..changed(world) }.manifest()).await?;
+    runs(world, &last).await?;
+    let found = recovered(world, before).await?;
+    let pod = world.lounge().pod().await?;
+    let limit = &pod["spec"]["containers"][0]["resources"]["limits"]["memory"];
+    ensure!(limit == LAST_LIMIT, "the pod runs with the memory limit {limit}, not the last one");
+    ensure!(uid(&pod) != old, "the pod was not replaced");
+    Ok(found)
+}
+
 pub(super) async fn bad_image_is_undone(world: &mut World) -> Result<String> {
     let before = group(world)?.reconnects();
     let bad = Wish { image: "localhost/chat/chat-node:no-such-tag".into(), ..changed(world) };
     world.cluster.apply(&bad.manifest()).await?;
-    world.cluster.wait_condition("Ready", "False", &["no-such-tag"], WITHIN).await?;
+    world.lounge().wait_condition("Ready", "False", &["no-such-tag"], WITHIN).await?;
     world.cluster.apply(&changed(world).manifest()).await?;
     recovered(world, before).await
 }
 
-async fn scale_operator(world: &World, to: &str) -> Result<()> {
+pub(super) async fn scale_operator(world: &World, to: &str) -> Result<()> {
     let replicas = format!("--replicas={to}");
     let args = ["scale", "deployment/chatroom-operator", "--namespace", SYSTEM, &replicas];
     world.cluster.kubectl(&args).await.map(drop)
@@ -116,7 +156,7 @@ pub(super) async fn operator_is_not_needed(world: &mut World) -> Result<String> 
     group.progress(WITHIN).await?;
     let found = group.check(WITHIN).await?;
     scale_operator(world, "1").await?;
-    world.cluster.wait_ready(WITHIN).await?;
+    world.lounge().wait_ready(WITHIN).await?;
     Ok(found)
 }
 

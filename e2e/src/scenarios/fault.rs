@@ -19,7 +19,7 @@ pub(super) fn group(world: &mut World) -> Result<&mut Group> {
 
 /// After a fault: everybody reconnected, talks on, and every promise was kept.
 pub(super) async fn recovered(world: &mut World, reconnects_before: usize) -> Result<String> {
-    world.cluster.wait_ready(RECOVERS_WITHIN).await?;
+    world.lounge().wait_ready(RECOVERS_WITHIN).await?;
     let group = group(world)?;
     group.progress(RECOVERS_WITHIN).await?;
     let found = group.check(RECOVERS_WITHIN).await?;
@@ -29,7 +29,7 @@ pub(super) async fn recovered(world: &mut World, reconnects_before: usize) -> Re
 
 pub(super) async fn process_is_killed(world: &mut World) -> Result<String> {
     let before = group(world)?.reconnects();
-    let pod = world.cluster.pod().await?;
+    let pod = world.lounge().pod().await?;
     let uid = pod["metadata"]["uid"].as_str().context("the pod has no uid")?.to_owned();
     let restarts = restarts(&pod);
     let process = process_of(&uid)?;
@@ -38,7 +38,7 @@ pub(super) async fn process_is_killed(world: &mut World) -> Result<String> {
     world
         .cluster
         .until("the kubelet restarts the container", RECOVERS_WITHIN, || async {
-            let pod = world.cluster.pod().await?;
+            let pod = world.lounge().pod().await?;
             Ok(if self::restarts(&pod) > restarts { Ok(()) } else { Err("not restarted".into()) })
         })
         .await?;
@@ -71,10 +71,10 @@ pub(super) async fn pod_is_deleted(world: &mut World) -> Result<String> {
 
 pub(super) async fn kubernetes_node_is_powered_off(world: &mut World) -> Result<String> {
     let before = group(world)?.reconnects();
-    let node = world.cluster.pod_node().await?;
+    let node = world.lounge().pod_node().await?;
     world.cluster.devcluster(&["power-off", &node.to_string()]).await?;
     world
-        .cluster
+        .lounge()
         .wait_condition("Ready", "False", &[], RECOVERS_WITHIN)
         .await
         .context("the room says that it is not Ready while its only Kubernetes node is off")?;

@@ -2,28 +2,30 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
-use super::World;
+use super::{
+    Programs, World,
+    visitor::{End, visit},
+};
 use crate::{
     client::Group,
+    cluster::Cluster,
     room::{NAME, NAMESPACE, SYSTEM, Wish},
 };
 
-pub(super) async fn operator_comes_by_helm(world: &mut World) -> Result<String> {
-    let cluster = &world.cluster;
-    world.operator_image = cluster.image("operator", &world.programs.operator, &[]).await?;
-    world.node_image = cluster.image("chat-node", &world.programs.chat_node, &[]).await?;
-    let release = ["--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "120s"];
-    let crds = ["upgrade", "--install", "chatroom-operator-crds", "charts/chatroom-operator-crds"];
-    cluster.helm(&[&crds[..], &release].concat()).await?;
-    let values =
-        [image_values("image", &world.operator_image), image_values("nodeImage", &world.node_image)].concat();
-    let values: Vec<&str> = values.iter().map(String::as_str).collect();
-    let operator = ["upgrade", "--install", "chatroom-operator", "charts/chatroom-operator"];
-    cluster.helm(&[&operator[..], &release, &values].concat()).await?;
-    cluster.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}, labels: {{pod-security.kubernetes.io/enforce: restricted}}}}}}")).await?;
-    Ok(String::new())
+pub(super) const OPERATOR_PODS: &str = "app.kubernetes.io/name=chatroom-operator";
+/// Port of probes, metrics and status of a chat node.
+const ADMIN: u16 = 9090;
+
+/// Values that name the images under test.
+pub(super) fn operator_values(world: &World) -> Vec<String> {
+    [image_values("image", &world.operator_image), image_values("nodeImage", &world.node_image)].concat()
 }
 
 fn image_values(key: &str, reference: &str) -> Vec<String> {
@@ -32,9 +34,73 @@ fn image_values(key: &str, reference: &str) -> Vec<String> {
     [set("repository", repository), set("tag", tag)].concat()
 }
 
+const RELEASE: [&str; 5] = ["--namespace", SYSTEM, "--create-namespace", "--timeout", "120s"];
+
+/// `helm upgrade --install` of the operator; with `--wait` it fails where the operator does not become ready.
+async fn install_operator(world: &World, more: &[&str]) -> Result<()> {
+    let values = operator_values(world);
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    let operator = ["upgrade", "--install", "chatroom-operator", "charts/chatroom-operator"];
+    world.cluster.helm(&[&operator[..], &RELEASE, &values, more].concat()).await.map(drop)
+}
+
+async fn build_images(world: &mut World) -> Result<()> {
+    world.operator_image = world.cluster.image("operator", &world.programs.operator, &[]).await?;
+    world.node_image = world.cluster.image("chat-node", &world.programs.chat_node, &[]).await?;
+    Ok(())
+}
+
+pub(super) async fn operator_waits_for_the_crd(world: &mut World) -> Result<String> {
+    build_images(world).await?;
+    install_operator(world, &[]).await?;
+    let cluster = &world.cluster;
+    let missing = "the CRD chatrooms.chatroom.dev is not installed: install chart chatroom-operator-crds";
+    cluster
+        .until("the operator says in its readiness what is missing", Duration::from_secs(60), || async {
+            let said = operator_readiness(cluster).await?;
+            Ok(if said.contains("503") && said.contains(missing) { Ok(()) } else { Err(said) })
+        })
+        .await?;
+    let log = cluster.kubectl(&["logs", "--namespace", SYSTEM, "--selector", OPERATOR_PODS]).await?;
+    ensure!(log.contains(missing), "the operator's log does not say what is missing:\n{log}");
+    Ok(String::new())
+}
+
+/// What `/readyz` of the operator's pod answers, head and body.
+async fn operator_readiness(cluster: &Cluster) -> Result<String> {
+    let pods = cluster.json(&["get", "pods", "--namespace", SYSTEM, "--selector", OPERATOR_PODS]).await?;
+    let address =
+        pods["items"][0]["status"]["podIP"].as_str().context("the operator has no pod address yet")?;
+    let mut stream = TcpStream::connect(format!("{address}:8080")).await?;
+    stream.write_all(b"GET /readyz HTTP/1.0\r\nHost: operator\r\n\r\n").await?;
+    let mut answer = String::new();
+    timeout(Duration::from_secs(5), stream.read_to_string(&mut answer)).await??;
+    Ok(answer)
+}
+
+pub(super) async fn operator_comes_by_helm(world: &mut World) -> Result<String> {
+    if world.node_image.is_empty() {
+        build_images(world).await?;
+    }
+    let crds = ["upgrade", "--install", "chatroom-operator-crds", "charts/chatroom-operator-crds", "--wait"];
+    world.cluster.helm(&[&crds[..], &RELEASE].concat()).await?;
+    install_operator(world, &["--wait"]).await?;
+    world.cluster.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}, labels: {{pod-security.kubernetes.io/enforce: restricted}}}}}}")).await?;
+    Ok(String::new())
+}
+
 /// The room as the scenarios first ask for it.
 pub(super) fn wish(world: &World) -> Wish {
-    Wish { image: world.node_image.clone(), topic: "Come in".into(), replicas: 1 }
+    Wish {
+        name: NAME,
+        namespace: NAMESPACE,
+        image: world.node_image.clone(),
+        topic: "Come in".into(),
+        replicas: 1,
+        memory_limit: "256Mi",
+        storage_class: "local-path",
+        paused: false,
+    }
 }
 
 pub(super) async fn room_becomes_ready(world: &mut World) -> Result<String> {
@@ -55,78 +121,44 @@ pub(super) async fn room_becomes_ready(world: &mut World) -> Result<String> {
     for column in ["MODE", "READY", "DESIRED", "CONNS", "STATUS", "AGE"] {
         ensure!(columns.contains(column), "`kubectl get chatrooms` has no column {column}:\n{columns}");
     }
-    check_from_a_pod(world).await?;
-    let addresses = cluster.irc_addresses(&[]).await?;
+    let inside = format!("{NAME}.{NAMESPACE}:6667");
+    visit(world, "guests", &[&inside, "--channel", "#guests"], End::Succeeded).await?;
+    let addresses = world.lounge().irc_addresses(&[]).await?;
     let mut group = Group::start(addresses, 10, 4).await?;
     let found = group.check(Duration::from_secs(30)).await?;
     world.group = Some(group);
     Ok(found)
 }
 
-/// Two clients in a pod of the same namespace join, send and receive.
-async fn check_from_a_pod(world: &World) -> Result<()> {
-    let image = &world.node_image;
-    let pod = format!(
-        "apiVersion: v1
-kind: Pod
-metadata: {{name: guests, namespace: {NAMESPACE}}}
-spec:
-  restartPolicy: Never
-  automountServiceAccountToken: false
-  securityContext: {{runAsNonRoot: true, runAsUser: 65532, seccompProfile: {{type: RuntimeDefault}}}}
-  containers:
-  - name: guests
-    image: '{image}'
-    imagePullPolicy: Never
-    args: [check, '{NAME}.{NAMESPACE}:6667', --channel, '#guests']
-    securityContext: {{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {{drop: [ALL]}}}}
-"
-    );
-    world.cluster.apply(&pod).await?;
-    let succeeded = "--for=jsonpath={.status.phase}=Succeeded";
-    let waited = world
-        .cluster
-        .kubectl(&["wait", "pod/guests", "--namespace", NAMESPACE, succeeded, "--timeout=60s"])
-        .await;
-    if let Err(error) = waited {
-        let said = world.cluster.kubectl(&["logs", "guests", "--namespace", NAMESPACE]).await?;
-        return Err(error.context(format!("guests inside the cluster could not talk; they said:\n{said}")));
-    }
-    world.cluster.kubectl(&["delete", "pod/guests", "--namespace", NAMESPACE]).await?;
-    Ok(())
-}
-
 pub(super) async fn neighbours_are_kept_out(world: &mut World) -> Result<String> {
-    let pod = world.cluster.pod().await?;
+    let pod = world.lounge().pod().await?;
     let address = pod["status"]["podIP"].as_str().unwrap_or_default().to_owned();
-    let image = &world.node_image;
-    let neighbour = format!(
-        "apiVersion: v1
-kind: Pod
-metadata: {{name: neighbour, namespace: {NAMESPACE}}}
-spec:
-  restartPolicy: Never
-  automountServiceAccountToken: false
-  securityContext: {{runAsNonRoot: true, runAsUser: 65532, seccompProfile: {{type: RuntimeDefault}}}}
-  containers:
-  - name: neighbour
-    image: '{image}'
-    imagePullPolicy: Never
-    args: [check, '{address}:9090', --timeout, '5']
-    securityContext: {{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {{drop: [ALL]}}}}
-"
-    );
-    world.cluster.apply(&neighbour).await?;
-    let failed = "--for=jsonpath={.status.phase}=Failed";
-    world
-        .cluster
-        .kubectl(&["wait", "pod/neighbour", "--namespace", NAMESPACE, failed, "--timeout=60s"])
-        .await?;
-    let said = world.cluster.kubectl(&["logs", "neighbour", "--namespace", NAMESPACE]).await?;
+    let admin = format!("{address}:{ADMIN}");
+    let check = [admin.as_str(), "--timeout", "5"];
+    let said = visit(world, "neighbour", &check, End::Failed).await?;
     ensure!(
         said.contains("connect") || said.contains("timed out"),
         "the admin port answered a pod that is not the operator:\n{said}"
     );
-    world.cluster.kubectl(&["delete", "pod/neighbour", "--namespace", NAMESPACE]).await?;
+    Ok(String::new())
+}
+
+pub(super) async fn existing_cluster_is_used(world: &mut World) -> Result<String> {
+    let cluster = &world.cluster;
+    let Programs { operator, chat_node, xtask } = &world.programs;
+    for (name, program) in [("operator", operator), ("chat-node", chat_node)] {
+        let program = program.to_string_lossy();
+        cluster.devcluster(&["image", "--name", name, "--tag", "elsewhere", "--binary", &program]).await?;
+    }
+    let context = cluster.kubectl(&["config", "current-context"]).await?;
+    let mut up = vec!["up", "--context", context.trim(), "--registry", "localhost/chat"];
+    up.extend(["--tag", "elsewhere"]);
+    let said = cluster.run(&xtask.to_string_lossy(), &up, Duration::from_secs(300)).await?;
+    ensure!(said.contains("uninstall lounge"), "it does not say how to end the room:\n{said}");
+    let image = ["get", "pod", &format!("{NAME}-0"), "--namespace", "default", "--output"];
+    let image = cluster.kubectl(&[&image[..], &["jsonpath={.spec.containers[0].image}"]].concat()).await?;
+    ensure!(image == "localhost/chat/chat-node:elsewhere", "the room runs {image}");
+    cluster.helm(&["uninstall", NAME, "--namespace", "default", "--wait"]).await?;
+    cluster.kubectl(&["delete", "pvc", "--namespace", "default", "--all"]).await?;
     Ok(String::new())
 }

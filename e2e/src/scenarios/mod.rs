@@ -2,21 +2,30 @@
 //! a room: installed, refused nonsense, talked in, broken in every way, changed, deleted.
 
 mod change;
+mod disk;
 mod fault;
 mod install;
 mod refuse;
+mod scope;
+mod visitor;
 
 use std::{path::PathBuf, time::Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
-use crate::{client::Group, cluster::Cluster};
+use crate::{
+    client::Group,
+    cluster::Cluster,
+    room::{NAME, NAMESPACE, Room},
+};
 
 /// The programs under test.
 #[derive(Clone, Debug)]
 pub struct Programs {
     pub operator: PathBuf,
     pub chat_node: PathBuf,
+    /// The project's own commands.
+    pub xtask: PathBuf,
 }
 
 /// What the scenarios share.
@@ -27,6 +36,17 @@ pub struct World {
     pub node_image: String,
     /// Clients that talk through everything that happens to the room.
     pub group: Option<Group>,
+}
+
+impl World {
+    /// The room that people talk in.
+    pub fn lounge(&self) -> Room<'_> {
+        self.room(NAMESPACE, NAME)
+    }
+
+    pub fn room<'a>(&'a self, namespace: &'a str, name: &'a str) -> Room<'a> {
+        Room { cluster: &self.cluster, namespace, name }
+    }
 }
 
 macro_rules! scenarios {
@@ -44,6 +64,7 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    install::operator_waits_for_the_crd "the operator starts before the CRD is there, says so, and waits",
     install::operator_comes_by_helm "helm installs CRDs and operator; both become ready",
     refuse::nonsense_is_refused "invalid rooms are refused with words that say the fix",
     install::room_becomes_ready "a room is applied, becomes Ready, and people inside and outside talk",
@@ -55,7 +76,13 @@ scenarios! {
     change::image_is_rolled "a new image is rolled under load",
     change::operator_dies_in_a_roll "the operator is killed while it rolls",
     change::bad_image_is_undone "a bad image is reported and undone by fixing the spec alone",
+    change::edited_while_it_rolls "image and limits are edited twice in the middle of a roll: the last spec wins",
+    disk::log_is_broken "a byte of the log rots while the pod is down: the room says which, and the restored file heals it",
+    disk::volume_is_full "the volume is full: writes are refused, reading goes on, with space it goes on",
+    scope::second_operator_is_refused "a second operator for the same rooms is told off and touches nothing",
+    scope::namespace_has_its_own_operator "an operator of one namespace runs its rooms and no others, by helm and by manifest",
     change::operator_is_not_needed "with the operator stopped people go on talking",
+    install::existing_cluster_is_used "`xtask up` uses a cluster that is there, by its context",
     change::room_is_deleted "delete leaves nothing",
 }
 
@@ -64,25 +91,33 @@ pub async fn install(world: &mut World) -> Result<()> {
     install::operator_comes_by_helm(world).await.map(drop)
 }
 
-/// Runs them; prints a line each. Returns how many passed and failed; the rest is not run after a failure, since each
+/// Runs them, or those that are named; prints a line each. Returns how many passed and failed; the rest is not run after a failure, since each
 /// builds on what the earlier ones left.
-pub async fn run(world: &mut World) -> (usize, usize) {
-    for (at, (name, text)) in ALL.iter().enumerate() {
+pub async fn run(world: &mut World, only: &[String]) -> Result<(usize, usize)> {
+    let known = |name: &str| ALL.iter().any(|(known, _)| *known == name);
+    if let Some(unknown) = only.iter().find(|name| !known(name)) {
+        let names: Vec<&str> = ALL.iter().map(|(name, _)| *name).collect();
+        bail!("there is no scenario {unknown}; there are {}", names.join(", "));
+    }
+    let chosen = |name: &str| only.is_empty() || only.iter().any(|chosen| chosen == name);
+    let mut passed = 0;
+    for (name, text) in ALL.iter().filter(|(name, _)| chosen(name)) {
         eprintln!("--- {name}: {text}");
         let start = Instant::now();
         match run_one(name, world).await {
             Ok(found) => {
                 let seconds = start.elapsed().as_secs_f64();
                 eprintln!("    ok in {seconds:.1} s{}{found}", if found.is_empty() { "" } else { ": " });
+                passed += 1;
             }
             Err(error) => {
                 eprintln!("    FAILED: {error:#}");
                 look_around(world).await;
-                return (at, 1);
+                return Ok((passed, 1));
             }
         }
     }
-    (ALL.len(), 0)
+    Ok((passed, 0))
 }
 
 /// What helps to find out why.

@@ -7,6 +7,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::{cluster::Cluster, scenarios::World};
 
+mod timeline;
+
+use timeline::{STATIONS, Timeline};
+
 /// Rooms that are started to see what each costs.
 const ROOMS: usize = 10;
 /// How long the cluster is watched at rest.
@@ -94,15 +98,17 @@ async fn rooms(page: &mut String, world: &World) -> Result<()> {
     let cluster = &world.cluster;
     cluster.kubectl(&["create", "namespace", NAMESPACE]).await?;
     let mut times = Vec::new();
+    let mut parts = Vec::new();
+    let mut timeline = Timeline::begin(cluster, NAMESPACE)?;
     let memory_before = cluster_memory(cluster).await?;
     for number in 0..ROOMS {
         let start = Instant::now();
         cluster.apply(&room(number, &world.node_image)).await?;
-        let name = format!("chatroom/room{number}");
-        let args = ["wait", &name, "--namespace", NAMESPACE, "--for=condition=Ready", "--timeout=120s"];
-        cluster.kubectl(&args).await?;
-        times.push(start.elapsed());
+        let taken = timeline.of(&format!("room{number}"), start).await?;
+        times.push(taken.iter().sum::<Duration>());
+        parts.push(taken);
     }
+    drop(timeline);
     times.sort_unstable();
     let (least, median, most) = (times[0], times[times.len() / 2], times[times.len() - 1]);
     let text = format!("median {}, {} to {}", seconds(median), seconds(least), seconds(most));
@@ -111,6 +117,11 @@ async fn rooms(page: &mut String, world: &World) -> Result<()> {
         &format!("`kubectl apply` of a room until it is Ready ({ROOMS} rooms, one after the other)"),
         &text,
     );
+    for (station, name) in STATIONS.iter().enumerate() {
+        let mut taken: Vec<Duration> = parts.iter().map(|part| part[station]).collect();
+        taken.sort_unstable();
+        row(page, &format!("– of it: {name}"), &format!("median {}", seconds(taken[taken.len() / 2])));
+    }
     sleep(Duration::from_secs(20)).await;
     let memory_after = cluster_memory(cluster).await?;
     let each = memory_after.saturating_sub(memory_before) / ROOMS as u64;

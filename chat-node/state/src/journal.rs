@@ -1,14 +1,17 @@
-//! What both kinds of state machine have in common: counters, settings, level, producers.
+//! What both kinds of state machine have in common: counters, settings, level, producers, and what is asked of these.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    entry::Entry,
+    channels::ChannelShard,
+    directory::Directory,
+    entry::{Entry, Proposal},
     event::{Event, EventKind},
     ids::{FeatureLevel, Index, Lineage, Position, ShardId, UserId},
-    outcome::Refusal,
+    kept::Kept,
+    outcome::{Outcome, Refusal},
     producers::Producers,
     settings::Settings,
 };
@@ -95,6 +98,79 @@ impl Journal {
         Ok(EventKind::LevelRaised { level })
     }
 }
+
+/// What either kind of state machine is asked in the same words, and answers from its journal and its kept events.
+macro_rules! answer_from_journal {
+    ($machine:ty) => {
+        impl $machine {
+            /// Calls `outcome` once per proposal, in order.
+            pub fn apply(&mut self, entry: &Entry, mut outcome: impl FnMut(&Proposal, Outcome)) {
+                self.begin(entry);
+                for proposal in &entry.proposals {
+                    let result = self.apply_one(proposal);
+                    outcome(proposal, result);
+                }
+                self.end();
+            }
+
+            /// Position of the last event.
+            pub fn position(&self) -> Position {
+                self.state.journal.position
+            }
+
+            /// Number of the last entry applied.
+            pub fn index(&self) -> Index {
+                self.state.journal.index
+            }
+
+            /// Time of the last entry, evened out.
+            pub fn time_ms(&self) -> u64 {
+                self.state.journal.time_ms
+            }
+
+            pub fn settings(&self) -> &Arc<Settings> {
+                &self.state.journal.settings
+            }
+
+            pub fn level(&self) -> FeatureLevel {
+                self.state.journal.level
+            }
+
+            pub fn lineage(&self) -> Lineage {
+                self.state.journal.lineage()
+            }
+
+            /// The lineage under which the event at `position` was numbered: with it, its msgid.
+            pub fn lineage_at(&self, position: Position) -> Lineage {
+                self.state.journal.lineage_at(position)
+            }
+
+            /// What follows is numbered under `lineage`. To be called at the same position on every replica.
+            pub fn begin_lineage(&mut self, lineage: Lineage) {
+                self.state.journal.begin_lineage(lineage);
+            }
+
+            pub fn producers(&self) -> &Producers {
+                &self.state.journal.producers
+            }
+
+            /// The events after `position`, or the position of the oldest one kept when some are gone.
+            pub fn events_since(
+                &self,
+                position: Position,
+            ) -> Result<impl Iterator<Item = &Arc<Event>>, Position> {
+                self.kept.since(position)
+            }
+
+            pub fn kept(&self) -> &Kept {
+                &self.kept
+            }
+        }
+    };
+}
+
+answer_from_journal!(Directory);
+answer_from_journal!(ChannelShard);
 
 /// Time as `apply` sees it never goes back.
 fn evened_time(last_ms: u64, stamped_ms: u64) -> u64 {

@@ -15,16 +15,6 @@ use crate::{
 pub(super) type Happening = (Option<UserId>, EventKind);
 
 impl ChannelShard {
-    /// Calls `outcome` once per proposal, in order.
-    pub fn apply(&mut self, entry: &Entry, mut outcome: impl FnMut(&Proposal, Outcome)) {
-        self.begin(entry);
-        for proposal in &entry.proposals {
-            let result = self.apply_one(proposal);
-            outcome(proposal, result);
-        }
-        self.end();
-    }
-
     /// Begins an entry, for who looks at the state between its proposals: [`Self::apply_one`] follows for each of
     /// them in order, then [`Self::end`].
     pub fn begin(&mut self, entry: &Entry) {

@@ -30,18 +30,15 @@ pub use self::{
 };
 use self::{conversation::ConversationKey, sender::Present};
 use crate::{
-    event::Event,
-    ids::{ChannelId, FeatureLevel, Index, Lineage, Position, ShardId, UserId},
+    ids::{ChannelId, Lineage, Position, ShardId, UserId},
     journal::Journal,
     kept::Kept,
-    producers::Producers,
-    settings::Settings,
 };
 
 #[derive(Clone, Debug)]
 pub struct ChannelShard {
-    state: State,
-    kept: Kept,
+    pub(crate) state: State,
+    pub(crate) kept: Kept,
     /// Every conversation with its records; the snapshot's index names them, history chunks hold them.
     conversations: BTreeMap<ConversationKey, Arc<Conversation>>,
     derived: Derived,
@@ -49,8 +46,8 @@ pub struct ChannelShard {
 
 /// What a snapshot holds, beside the kept events and the index of the conversations.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct State {
-    journal: Journal,
+pub(crate) struct State {
+    pub(crate) journal: Journal,
     /// Number of channel shards of the room.
     shards: u16,
     channels: BTreeMap<ChannelId, Arc<Channel>>,
@@ -110,47 +107,6 @@ impl ChannelShard {
         self.state.journal.shard
     }
 
-    /// Position of the last event.
-    pub fn position(&self) -> Position {
-        self.state.journal.position
-    }
-
-    /// Number of the last entry applied.
-    pub fn index(&self) -> Index {
-        self.state.journal.index
-    }
-
-    /// Time of the last entry, evened out.
-    pub fn time_ms(&self) -> u64 {
-        self.state.journal.time_ms
-    }
-
-    pub fn settings(&self) -> &Arc<Settings> {
-        &self.state.journal.settings
-    }
-
-    pub fn level(&self) -> FeatureLevel {
-        self.state.journal.level
-    }
-
-    pub fn lineage(&self) -> Lineage {
-        self.state.journal.lineage()
-    }
-
-    /// The lineage under which the event at `position` was numbered: with it, its msgid.
-    pub fn lineage_at(&self, position: Position) -> Lineage {
-        self.state.journal.lineage_at(position)
-    }
-
-    /// What follows is numbered under `lineage`. To be called at the same position on every replica.
-    pub fn begin_lineage(&mut self, lineage: Lineage) {
-        self.state.journal.begin_lineage(lineage);
-    }
-
-    pub fn producers(&self) -> &Producers {
-        &self.state.journal.producers
-    }
-
     pub fn channel(&self, channel: ChannelId) -> Option<&Channel> {
         self.state.channels.get(&channel).map(|channel| &**channel)
     }
@@ -192,17 +148,8 @@ impl ChannelShard {
         self.derived.peers.get(&owner).into_iter().flatten().copied()
     }
 
-    /// The events after `position`, or the position of the oldest one kept when some are gone.
-    pub fn events_since(&self, position: Position) -> Result<impl Iterator<Item = &Arc<Event>>, Position> {
-        self.kept.since(position)
-    }
-
     /// What the member was who left by the event at `position`, while that is kept.
     pub(crate) fn left(&self, position: Position) -> Option<&Member> {
         self.state.left.get(&position)
-    }
-
-    pub fn kept(&self) -> &Kept {
-        &self.kept
     }
 }

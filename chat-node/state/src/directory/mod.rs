@@ -23,20 +23,15 @@ pub use self::snapshot::Snapshot;
 use crate::{
     channels::FORGOTTEN_KEPT,
     command::{TokenHash, UserModes},
-    event::Event,
-    ids::{
-        FeatureLevel, Generation, Incarnation, Index, Lineage, MemberId, Position, SessionId, ShardId, UserId,
-    },
+    ids::{FeatureLevel, Generation, Incarnation, Lineage, MemberId, Position, SessionId, ShardId, UserId},
     journal::Journal,
     kept::Kept,
-    producers::Producers,
-    settings::Settings,
 };
 
 #[derive(Clone, Debug)]
 pub struct Directory {
-    state: State,
-    kept: Kept,
+    pub(crate) state: State,
+    pub(crate) kept: Kept,
     /// Folded nick to its owner, closing ones included. Derived.
     nicks: BTreeMap<String, UserId>,
     /// Good tokens. Derived.
@@ -47,8 +42,8 @@ pub struct Directory {
 
 /// What a snapshot holds, beside the kept events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct State {
-    journal: Journal,
+pub(crate) struct State {
+    pub(crate) journal: Journal,
     nodes: BTreeMap<Incarnation, Node>,
     /// The last lives that ended, so that a late copy of a registration does not start one anew.
     ended_lives: Vec<(MemberId, u64)>,
@@ -164,47 +159,6 @@ impl Directory {
         }
     }
 
-    /// Position of the last event.
-    pub fn position(&self) -> Position {
-        self.state.journal.position
-    }
-
-    /// Number of the last entry applied.
-    pub fn index(&self) -> Index {
-        self.state.journal.index
-    }
-
-    /// Time of the last entry, evened out.
-    pub fn time_ms(&self) -> u64 {
-        self.state.journal.time_ms
-    }
-
-    pub fn settings(&self) -> &Arc<Settings> {
-        &self.state.journal.settings
-    }
-
-    pub fn level(&self) -> FeatureLevel {
-        self.state.journal.level
-    }
-
-    pub fn lineage(&self) -> Lineage {
-        self.state.journal.lineage()
-    }
-
-    /// The lineage under which the event at `position` was numbered: with it, its msgid.
-    pub fn lineage_at(&self, position: Position) -> Lineage {
-        self.state.journal.lineage_at(position)
-    }
-
-    /// What follows is numbered under `lineage`. To be called at the same position on every replica.
-    pub fn begin_lineage(&mut self, lineage: Lineage) {
-        self.state.journal.begin_lineage(lineage);
-    }
-
-    pub fn producers(&self) -> &Producers {
-        &self.state.journal.producers
-    }
-
     /// A user who has not closed.
     pub fn user(&self, user: UserId) -> Option<&User> {
         self.state.users.get(&user).map(|user| &**user)
@@ -288,14 +242,5 @@ impl Directory {
         self.nodes()
             .find(|(_, node)| node.member == member && node.nonce == nonce)
             .map(|(incarnation, _)| incarnation)
-    }
-
-    /// The events after `position`, or the position of the oldest one kept when some are gone.
-    pub fn events_since(&self, position: Position) -> Result<impl Iterator<Item = &Arc<Event>>, Position> {
-        self.kept.since(position)
-    }
-
-    pub fn kept(&self) -> &Kept {
-        &self.kept
     }
 }

@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -64,7 +63,7 @@ enum Verb {
     },
     /// Give an image archive to every node.
     LoadImage { file: PathBuf },
-    /// Build an image from a static program; load it where a cluster runs.
+    /// Build an image from one program; load it where a cluster runs.
     Image {
         /// The image becomes localhost/chat/NAME.
         #[arg(long)]
@@ -72,9 +71,15 @@ enum Verb {
         /// A tag made of the content's hash, where none is given.
         #[arg(long)]
         tag: Option<String>,
-        /// The static program.
+        /// The program; static, unless its libraries are to come along.
         #[arg(long)]
         binary: PathBuf,
+        /// Take the shared libraries of this machine along that the program is linked to.
+        #[arg(long)]
+        with_libraries: bool,
+        /// A symbolic link, as PATH-INSIDE=TARGET; may be repeated.
+        #[arg(long = "link", value_name = "PATH=TARGET")]
+        links: Vec<String>,
         /// A further file, as SOURCE=PATH-INSIDE; may be repeated.
         #[arg(long = "file", value_name = "SOURCE=PATH")]
         files: Vec<String>,
@@ -167,7 +172,10 @@ fn run(verb: Verb) -> Result<()> {
         }
         Verb::Exec { node, command } => exec(node, &command),
         Verb::LoadImage { file } => Cluster::running()?.load_image(&file),
-        Verb::Image { name, tag, binary, files } => image(name, tag, binary, &files),
+        Verb::Image { name, tag, binary, with_libraries, links, files } => {
+            let spec = ImageSpec { name, tag, binary, with_libraries, ..ImageSpec::default() };
+            image(spec, &links, &files)
+        }
         Verb::ApiServer { action: ApiServerAction::Stop } => Cluster::running()?.kill_api_server(),
         Verb::ApiServer { action: ApiServerAction::Start } => Cluster::running()?.start_api_server(),
         Verb::Build => {
@@ -218,15 +226,19 @@ fn env() -> Result<()> {
     Ok(())
 }
 
-fn image(name: String, tag: Option<String>, binary: PathBuf, files: &[String]) -> Result<()> {
-    let mut inside = BTreeMap::new();
+fn image(mut spec: ImageSpec, links: &[String], files: &[String]) -> Result<()> {
     for file in files {
         let Some((source, path)) = file.split_once('=') else {
             bail!("--file wants SOURCE=PATH-INSIDE, not {file:?}");
         };
-        inside.insert(path.to_owned(), PathBuf::from(source));
+        spec.files.insert(path.to_owned(), PathBuf::from(source));
     }
-    let spec = ImageSpec { name, tag, binary, files: inside, ..ImageSpec::default() };
+    for link in links {
+        let Some((path, target)) = link.split_once('=') else {
+            bail!("--link wants PATH-INSIDE=TARGET, not {link:?}");
+        };
+        spec.links.insert(path.to_owned(), target.to_owned());
+    }
     let image = build(&spec, &cache()?.join("images"))?;
     if let Ok(cluster) = Cluster::running() {
         cluster.load_image(&image.archive).context("the image is built, but not loaded")?;

@@ -25,8 +25,11 @@ pub struct ImageSpec {
     pub name: String,
     /// `None` makes a tag of the content's hash.
     pub tag: Option<String>,
-    /// The static program; it becomes `/NAME` and the entry point.
+    /// The program; it becomes `/NAME` and the entry point.
     pub binary: PathBuf,
+    /// The program is one of this machine's, and takes the shared libraries along that it is linked to; otherwise it
+    /// has to be static.
+    pub with_libraries: bool,
     /// Further files: path inside, and where it is on this machine.
     pub files: BTreeMap<String, PathBuf>,
     /// Symbolic links: path inside, and what it points to.
@@ -53,7 +56,9 @@ pub struct Image {
 pub fn build(spec: &ImageSpec, directory: &Path) -> Result<Image> {
     let program = fs::read(&spec.binary)
         .with_context(|| format!("cannot read the program {}", spec.binary.display()))?;
-    require_static(&program, &spec.binary)?;
+    if !spec.with_libraries {
+        require_static(&program, &spec.binary)?;
+    }
     let layer = layer(spec, &program)?;
     let layer_digest = sha256(&layer);
     let mut labels = spec.labels.clone();
@@ -135,6 +140,12 @@ fn layer(spec: &ImageSpec, program: &[u8]) -> Result<Vec<u8>> {
     }
     let mut tar = Builder::new(Vec::with_capacity(program.len() + 64 * 1024));
     append_file(&mut tar, &spec.name, program, 0o755)?;
+    for library in if spec.with_libraries { libraries(&spec.binary)? } else { Vec::new() } {
+        let bytes = fs::read(&library).with_context(|| format!("cannot read {}", library.display()))?;
+        let inside = library.strip_prefix("/").unwrap_or(&library).display().to_string();
+        // The loader among them is a program.
+        append_file(&mut tar, &inside, &bytes, 0o755)?;
+    }
     for (inside, source) in &spec.files {
         let bytes = fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
         append_file(&mut tar, inside.trim_start_matches('/'), &bytes, 0o644)?;
@@ -144,6 +155,20 @@ fn layer(spec: &ImageSpec, program: &[u8]) -> Result<Vec<u8>> {
         tar.append_link(&mut header, inside.trim_start_matches('/'), target)?;
     }
     Ok(tar.into_inner()?)
+}
+
+/// The shared libraries of a program of this machine, the loader among them, where the loader looks for them.
+fn libraries(binary: &Path) -> Result<Vec<PathBuf>> {
+    let output = std::process::Command::new("ldd").arg(binary).output().context("cannot run ldd")?;
+    if !output.status.success() {
+        bail!("{} is no dynamic program of this machine", binary.display());
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let found = |line: &str| {
+        let place = line.split("=>").last()?.split_whitespace().next()?;
+        place.starts_with('/').then(|| PathBuf::from(place))
+    };
+    Ok(text.lines().filter_map(found).collect())
 }
 
 fn append_file(tar: &mut Builder<impl Write>, path: &str, bytes: &[u8], mode: u32) -> Result<()> {

@@ -433,7 +433,7 @@ fn an_address_that_left_enough_behind_keeps_no_more() {
     }
     match &detach(&mut room, people[2]).kind {
         EventKind::Closing { user, reason, .. } => {
-            assert_eq!((*user, &**reason), (people[2].user, "Ping timeout"))
+            assert_eq!((*user, &**reason), (people[2].user, "Ping timeout"));
         }
         other => panic!("{other:?}"),
     }

@@ -38,7 +38,7 @@ fn about_the_machine(page: &mut String) {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let _ = writeln!(
         page,
-        "\nMachine: {cores} cores,{}.\n",
+        "\nMachine: {cores} cores, {}.\n",
         model.trim_start_matches(['\t', ' ', ':']).trim_end()
     );
     let _ = writeln!(page, "| what | measured |\n|---|---|");

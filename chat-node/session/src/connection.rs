@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 
 use chat_protocol::{Capabilities, Capability, capability::CapVersion};
-use chat_state::ids::{Generation, Position, SessionId, ShardId, UserId};
+use chat_state::ids::{Generation, SessionId, ShardId, UserId};
 
 use crate::{
     config::{Framing, Now, Peer},
     encode::Variant,
+    gaps::Seen,
     input::Bucket,
     label::Labels,
     registration::Registration,
@@ -40,13 +41,13 @@ pub(crate) enum Phase {
         registration: Registration,
         request: u64,
         token: Token,
-        seen: Vec<(ShardId, Position)>,
+        seen: Vec<Seen>,
     },
     /// Attached; this worker has yet to apply what the client saw elsewhere.
     CatchingUp {
         identity: Identity,
         token: Token,
-        seen: Vec<(ShardId, Position)>,
+        seen: Vec<Seen>,
         since: Now,
         /// What the last resume showed anew may not have arrived.
         in_doubt: bool,

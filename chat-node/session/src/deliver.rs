@@ -196,6 +196,7 @@ impl Worker {
             | EventKind::Message { .. }
             | EventKind::Forgotten { .. } => self.happened_in_channel(shard, event, asker),
             EventKind::LevelRaised { .. }
+            | EventKind::LineageBegun { .. }
             | EventKind::NodeDropped { .. }
             | EventKind::Opened { .. }
             | EventKind::Reached { .. }

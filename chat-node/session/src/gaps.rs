@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use chat_protocol::{LineWriter, Source};
+use chat_protocol::{LineWriter, MsgId, Source};
 use chat_state::{
-    ids::{ChannelId, Position, ShardId, UserId},
+    ids::{ChannelId, Lineage, Position, ShardId, UserId},
     replay::{Gap, replay},
 };
 
@@ -15,18 +15,99 @@ use crate::{
     worker::Worker,
 };
 
+/// What a client says that it saw last of a stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    shard: ShardId,
+    lineage: Lineage,
+    position: Position,
+}
+
+/// Streams of which a client saw what is not in their histories any more, by the last place that both have in common.
+pub(crate) type Lost = BTreeMap<ShardId, Position>;
+
 impl Worker {
+    /// What a msgid says, if it is one of this network. One of a lineage that this node does not know may be of one
+    /// that it has yet to hear of.
+    pub(crate) fn seen_at(&self, msgid: MsgId) -> Option<Seen> {
+        let shard = ShardId(u16::try_from(msgid.stream.shard).ok().filter(|n| *n <= self.config.shards)?);
+        let seen = Seen { shard, lineage: Lineage(msgid.stream.lineage), position: Position(msgid.position) };
+        let later = seen.lineage > self.lineage(shard) && !self.follows_own_log;
+        (later || self.place_of(&seen).is_some()).then_some(seen)
+    }
+
+    fn place_of(&self, seen: &Seen) -> Option<Result<Position, Position>> {
+        match seen.shard {
+            ShardId::DIRECTORY => self.directory.place_of(seen.lineage, seen.position),
+            shard => self.shard(shard).place_of(seen.lineage, seen.position),
+        }
+    }
+
+    /// Whether this node has yet to apply what a client saw elsewhere.
+    pub(crate) fn is_behind(&self, seen: &Seen) -> bool {
+        match self.place_of(seen) {
+            Some(Ok(position)) => self.position(seen.shard) < position,
+            Some(Err(_)) => false,
+            None => true,
+        }
+    }
+
+    /// Where the streams go on for a client, and which of them lost what it saw.
+    pub(crate) fn places(&self, seen: &[Seen]) -> (BTreeMap<ShardId, Position>, Lost) {
+        let (mut places, mut lost) = (BTreeMap::new(), Lost::new());
+        for seen in seen {
+            let place = match self.place_of(seen) {
+                Some(Ok(position)) => position,
+                Some(Err(left)) => {
+                    lost.insert(seen.shard, left);
+                    left
+                }
+                None => continue,
+            };
+            let highest: &mut Position = places.entry(seen.shard).or_default();
+            *highest = place.max(*highest);
+        }
+        (places, lost)
+    }
+
     /// Of a stream in which the client names what is not there, it has seen another history than this one: what it
-    /// knows of it counts for nothing. The next event of the stream is the first it is told.
-    pub(crate) fn add_unknown(&self, user: UserId, seen: &BTreeMap<ShardId, Position>, gaps: &mut Vec<Gap>) {
-        for (shard, _) in seen.iter().filter(|(shard, at)| self.position(**shard) < **at) {
-            let oldest = Position(self.position(*shard).0 + 1);
-            gaps.push(Gap::Direct { shard: *shard, oldest });
+    /// knows of it counts for nothing. It is told what came after the last that both have in common; where that is not
+    /// known, the next event of the stream.
+    pub(crate) fn add_unknown(
+        &self,
+        user: UserId,
+        seen: &BTreeMap<ShardId, Position>,
+        lost: &Lost,
+        gaps: &mut Vec<Gap>,
+    ) {
+        let beyond = seen.iter().filter(|(shard, at)| self.position(**shard) < **at);
+        let beyond = beyond.map(|(shard, _)| (*shard, self.position(*shard)));
+        for (shard, last) in lost.iter().map(|(shard, left)| (*shard, *left)).chain(beyond) {
+            let oldest = Position(last.0 + 1);
+            let mut add = |gap: Gap| {
+                // One that goes further back is told already.
+                let same = |other: &Gap| match (other, &gap) {
+                    (Gap::Channel { channel: a, .. }, Gap::Channel { channel: b, .. }) => a == b,
+                    (Gap::Direct { shard: a, .. }, Gap::Direct { shard: b, .. }) => a == b,
+                    _ => false,
+                };
+                if !gaps.iter().any(same) {
+                    gaps.push(gap);
+                }
+            };
+            add(Gap::Direct { shard, oldest });
             if !shard.is_directory() {
-                let channels = self.shard(*shard).channels_of(user);
-                gaps.extend(channels.map(|channel| Gap::Channel { channel, oldest }));
+                for channel in self.shard(shard).channels_of(user) {
+                    add(Gap::Channel { channel, oldest });
+                }
             }
         }
+    }
+
+    /// Whether the client knows people by what they were called in another history.
+    pub(crate) fn is_another_directory(&self, seen: &BTreeMap<ShardId, Position>, lost: &Lost) -> bool {
+        let directory = ShardId::DIRECTORY;
+        lost.contains_key(&directory) || seen.get(&directory).is_some_and(|at| self.position(directory) < *at)
     }
 
     /// Channels to show anew though nothing of them is missing now.
@@ -37,25 +118,23 @@ impl Worker {
     pub(crate) fn add_doubtful(
         &self,
         user: UserId,
-        seen: &BTreeMap<ShardId, Position>,
+        another_directory: bool,
         in_doubt: bool,
         anew: &mut Vec<Known>,
     ) {
-        let directory = ShardId::DIRECTORY;
-        let channels: Vec<ChannelId> =
-            if seen.get(&directory).is_some_and(|at| self.position(directory) < *at) {
-                // What everybody is called.
-                self.channels.iter().flat_map(|shard| shard.channels_of(user)).collect()
-            } else if in_doubt {
-                let all = replay(user, &self.directory, &self.channels, &BTreeMap::new());
-                let channel = |gap| match gap {
-                    Gap::Channel { channel, .. } => Some(channel),
-                    Gap::Direct { .. } => None,
-                };
-                all.gaps.into_iter().filter_map(channel).collect()
-            } else {
-                return;
+        let channels: Vec<ChannelId> = if another_directory {
+            // What everybody is called.
+            self.channels.iter().flat_map(|shard| shard.channels_of(user)).collect()
+        } else if in_doubt {
+            let all = replay(user, &self.directory, &self.channels, &BTreeMap::new());
+            let channel = |gap| match gap {
+                Gap::Channel { channel, .. } => Some(channel),
+                Gap::Direct { .. } => None,
             };
+            all.gaps.into_iter().filter_map(channel).collect()
+        } else {
+            return;
+        };
         for channel in channels {
             let known = self.shard(channel.shard).channel(channel).map(Known::of);
             anew.extend(known.filter(|known| anew.iter().all(|other| other.id != known.id)));

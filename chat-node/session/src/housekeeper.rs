@@ -154,8 +154,12 @@ impl Housekeeper {
                 asks.once(Chore::Level(shard), shard, command);
             }
         }
-        // A life that a shard never heard of ends there with any later one's end.
-        for shard in worker.channels.iter().filter(|shard| shard.producers().get(incarnation).is_none()) {
+        // A life that a shard never heard of ends there with any later one's end, and one that is long silent keeps it
+        // from letting go of users who left.
+        let unheard = |shard: &&ChannelShard| {
+            shard.producers().get(incarnation).is_none() || shard.waits_to_hear(incarnation)
+        };
+        for shard in worker.channels.iter().filter(unheard) {
             let command = Command::Common(CommonCommand::RaiseLevel(shard.level()));
             asks.once(Chore::Hello(shard.shard()), shard.shard(), command);
         }

@@ -9,7 +9,7 @@ use chat_protocol::{
 };
 use chat_state::{
     command::{AttachSession, Command, DirectoryCommand, OpenSession},
-    ids::{Generation, Position, SessionId, ShardId, UserId},
+    ids::{Generation, SessionId, ShardId, UserId},
 };
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     config::Now,
     connection::{Connection, ConnectionId, Identity, Phase},
     encode::Variant,
+    gaps::Seen,
     token::{self, Token},
     worker::Worker,
 };
@@ -36,7 +37,7 @@ pub(crate) struct Registration {
 #[derive(Clone, Debug)]
 struct Resume {
     token: String,
-    seen: Vec<(ShardId, Position)>,
+    seen: Vec<Seen>,
 }
 
 /// Longest USERLEN, bytes.
@@ -172,7 +173,7 @@ impl Worker {
             (token, _) => Resume { token: token.to_owned(), seen: Vec::new() },
         };
         for text in list.split(',').filter(|text| *text != "*") {
-            let Some(at) = MsgId::from_str(text).ok().and_then(|msgid| self.position_of(msgid)) else {
+            let Some(at) = MsgId::from_str(text).ok().and_then(|msgid| self.seen_at(msgid)) else {
                 self.fail(id, "RESUME", "INVALID_MSGID", &[text], "This is not a msgid of this network");
                 return;
             };
@@ -183,16 +184,6 @@ impl Worker {
             return;
         }
         self.connection_mut(id).registration().resume = Some(resume);
-    }
-
-    /// The shard and position of a msgid of this network's present history.
-    pub(crate) fn position_of(&self, msgid: MsgId) -> Option<(ShardId, Position)> {
-        let shard = ShardId(u16::try_from(msgid.stream.shard).ok()?);
-        let lineage = match shard {
-            ShardId::DIRECTORY => self.directory.lineage(),
-            ShardId(n) => self.channels.get(usize::from(n) - 1)?.lineage(),
-        };
-        (lineage.0 == msgid.stream.lineage).then_some((shard, Position(msgid.position)))
     }
 
     pub(crate) fn cap(&mut self, id: ConnectionId, line: &Line<'_>) {

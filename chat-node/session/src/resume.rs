@@ -1,6 +1,6 @@
 //! Resuming: a session on a new connection, everything it missed, nothing twice.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use chat_protocol::{Capability, LineWriter, Source};
 use chat_state::{
@@ -83,7 +83,7 @@ impl Worker {
                 self.finish(id, 4501, "Resumed on another connection");
                 continue;
             }
-            let behind = seen.iter().any(|(shard, position)| self.position(*shard) < *position);
+            let behind = seen.iter().any(|seen| self.is_behind(seen));
             if !behind || self.follows_own_log {
                 self.replay(id, identity);
             } else if self.now.monotonic_ms >= since.monotonic_ms + CATCH_UP_MS {
@@ -110,17 +110,14 @@ impl Worker {
                 .finish();
         });
         self.hand_out(id, &token);
-        let seen = seen.into_iter().fold(BTreeMap::new(), |mut seen, (shard, position)| {
-            let highest: &mut Position = seen.entry(shard).or_default();
-            *highest = position.max(*highest);
-            seen
-        });
+        let (seen, lost) = self.places(&seen);
         #[cfg(feature = "mutations")]
         let seen = off_by_one(seen);
         let mut missed = replay(identity.user, &self.directory, &self.channels, &seen);
-        self.add_unknown(identity.user, &seen, &mut missed.gaps);
+        self.add_unknown(identity.user, &seen, &lost, &mut missed.gaps);
         let mut anew = self.tell_gaps(id, &missed.gaps);
-        self.add_doubtful(identity.user, &seen, in_doubt, &mut anew);
+        let renamed = self.is_another_directory(&seen, &lost);
+        self.add_doubtful(identity.user, renamed, in_doubt, &mut anew);
         self.batch(id, true);
         let begins_at = missed.events.iter().map(|replayed| replayed.directory_at).min();
         let renames = Renames::since(&self.directory, begins_at.unwrap_or_else(|| self.directory.position()));
@@ -268,7 +265,9 @@ impl Worker {
 }
 
 #[cfg(feature = "mutations")]
-fn off_by_one(mut seen: BTreeMap<ShardId, Position>) -> BTreeMap<ShardId, Position> {
+fn off_by_one(
+    mut seen: std::collections::BTreeMap<ShardId, Position>,
+) -> std::collections::BTreeMap<ShardId, Position> {
     if chat_state::mutation::is(chat_state::mutation::Mutation::ResumeOffByOne) {
         seen.values_mut().for_each(|position| position.0 += 1);
     }

@@ -33,6 +33,10 @@ pub enum CommonCommand {
     RaiseLevel(FeatureLevel),
     /// A node's life is over: nothing of it is accepted any more. In the directory its sessions are detached.
     DropNode(Incarnation),
+    /// The log goes on under another lineage: its store is not the process it was, and what came after the entries
+    /// that it still holds may be gone. Carries no sequence (stamp 0/0); made by whoever opens the lineage in the
+    /// store, in the same step.
+    BeginLineage(Lineage),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     command::{Message, ModeChange, Target, UserModes},
-    ids::{ChannelId, FeatureLevel, Generation, Incarnation, Position, SessionId, ShardId, UserId},
+    ids::{ChannelId, FeatureLevel, Generation, Incarnation, Lineage, Position, SessionId, ShardId, UserId},
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -168,5 +168,10 @@ pub enum EventKind {
     Copied {
         source: ShardId,
         position: Position,
+    },
+
+    // Every shard.
+    LineageBegun {
+        lineage: Lineage,
     },
 }

@@ -1,15 +1,16 @@
 //! What both kinds of state machine have in common: counters, settings, level, producers, and what is asked of these.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     channels::ChannelShard,
+    command::{Command, CommonCommand},
     directory::Directory,
     entry::{Entry, Proposal},
     event::{Event, EventKind},
-    ids::{FeatureLevel, Index, Lineage, Position, ShardId, UserId},
+    ids::{FeatureLevel, Incarnation, Index, Lineage, Position, ShardId, UserId},
     kept::Kept,
     outcome::{Outcome, Refusal},
     producers::Producers,
@@ -73,6 +74,37 @@ impl Journal {
         self.lineages.range(..=before).next_back().map_or_else(|| self.lineage(), |(_, lineage)| *lineage)
     }
 
+    /// The entry that begins a lineage, if this is one: it has no place in the stream of a node.
+    pub(crate) fn take_lineage(&mut self, proposal: &Proposal) -> Option<Result<EventKind, Outcome>> {
+        let Command::Common(CommonCommand::BeginLineage(lineage)) = proposal.command else { return None };
+        if proposal.producer.incarnation != Incarnation(0) {
+            return Some(Err(Outcome::Refused(Refusal::Malformed)));
+        }
+        if lineage <= self.lineage() {
+            return Some(Err(Outcome::Repeated));
+        }
+        self.begin_lineage(lineage);
+        Some(Ok(EventKind::LineageBegun { lineage }))
+    }
+
+    /// As [`ChannelShard::place_of`].
+    pub(crate) fn place_of(
+        &self,
+        lineage: Lineage,
+        position: Position,
+    ) -> Option<Result<Position, Position>> {
+        let (begun, _) = self.lineages.iter().find(|(_, known)| **known == lineage)?;
+        if position <= *begun && *begun > Position(0) {
+            // It would bear the name of the lineage before.
+            return None;
+        }
+        let left = self.lineages.range((Bound::Excluded(*begun), Bound::Unbounded)).next();
+        match left {
+            Some((left, _)) if position > *left => Some(Err(*left)),
+            _ => Some(Ok(position)),
+        }
+    }
+
     pub(crate) fn begin_lineage(&mut self, lineage: Lineage) {
         assert!(lineage >= self.lineage(), "shard {}: lineages only rise", self.shard);
         self.lineages.insert(self.position, lineage);
@@ -134,6 +166,16 @@ macro_rules! answer_from_journal {
 
             pub fn level(&self) -> FeatureLevel {
                 self.state.journal.level
+            }
+
+            /// Where a position of a lineage is in the present history. `Err` is the last that both have in common: what
+            /// came after it under that lineage is gone. `None` for a lineage that is none of this history's.
+            pub fn place_of(
+                &self,
+                lineage: Lineage,
+                position: Position,
+            ) -> Option<Result<Position, Position>> {
+                self.state.journal.place_of(lineage, position)
             }
 
             pub fn lineage(&self) -> Lineage {

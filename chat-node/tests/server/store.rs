@@ -285,3 +285,69 @@ fn a_node_that_is_drained_is_gone_at_once_and_the_room_goes_on() {
     let line = bob.wait("QUIT");
     assert!(line.contains("ann!"), "{line}");
 }
+
+#[test]
+fn a_resume_goes_on_where_it_was_after_the_store_was_another_process() {
+    let mut room = Room::new();
+    let one = room.node();
+    let mut ann = Client::tcp(&one).register("ann", RESUMABLE);
+    let token = token(&mut ann);
+    ann.join("#lounge");
+    ann.send("PRIVMSG #lounge :before");
+    let before = tag(&ann.wait(":before"), "msgid").expect("a msgid").to_owned();
+    room.server.kill();
+    room.server.run();
+    let mut bob = Client::registered(&one, "bob");
+    bob.join("#lounge");
+    eventually("a message is stored again", || {
+        bob.send("PRIVMSG #lounge :missed");
+        bob.send("PING 1");
+        (!bob.wait_any(&["READ_ONLY", "PONG"]).contains("READ_ONLY")).then_some(())
+    });
+    let mut again = resume(&one, &token, &[&before]);
+    again.wait("RESUME SUCCESS ann");
+    // What is missing is told as what it is: nothing is.
+    let line = again.wait_any(&["RESUME GAP", ":missed"]);
+    assert!(line.contains(":missed"), "{line}");
+    let after = tag(&line, "msgid").expect("a msgid").to_owned();
+    assert_ne!(stream(&before), stream(&after), "another process of the store, another lineage");
+}
+
+/// The part of a msgid that names the stream.
+fn stream(msgid: &str) -> &str {
+    msgid.rsplit_once('-').expect("a msgid").0
+}
+
+#[test]
+fn what_a_restored_store_lost_is_told_as_a_gap() {
+    let mut room = Room::new();
+    let one = room.node();
+    let mut ann = Client::tcp(&one).register("ann", RESUMABLE);
+    let token = token(&mut ann);
+    ann.join("#lounge");
+    ann.send("PRIVMSG #lounge :kept");
+    ann.wait(":kept");
+    room.server.kill();
+    let backup = room.server.back_up();
+    room.server.run();
+    eventually("it serves again", || (status(&one).state == NodeState::Serving).then_some(()));
+    let mut lost = String::new();
+    for n in 0..10 {
+        ann.send(&format!("PRIVMSG #lounge :lost {n}."));
+        lost = tag(&ann.wait(&format!(":lost {n}.")), "msgid").expect("a msgid").to_owned();
+    }
+    one.kill();
+    room.server.kill();
+    room.server.restore(&backup);
+    room.server.run();
+    let two = room.node();
+    let mut bob = Client::registered(&two, "bob");
+    bob.join("#lounge");
+    bob.send("PRIVMSG #lounge :new");
+    let mut ann = resume(&two, &token, &[&lost]);
+    ann.wait("RESUME SUCCESS ann");
+    ann.wait("RESUME GAP #lounge ");
+    ann.wait(":new");
+    ann.wait("BATCH -");
+    ann.wait(" JOIN #lounge");
+}

@@ -39,9 +39,9 @@ pub(crate) fn sort(error: &RedisError, place: &str) -> StoreError {
         Some("OOM") => StoreError::Refused(Reason::StoreFull, said),
         Some("MISCONF") => StoreError::Refused(Reason::StoreBroken, said),
         Some("READONLY" | "NOPERM" | "NOREPLICAS") => StoreError::Refused(Reason::StoreReadOnly, said),
-        Some("LINEAGE") => StoreError::Broken(format!(
-            "the store at {place} holds another history of this room than this node knows: it was restored, or \
-             emptied. The node starts anew from what is there"
+        // Whether its history is still ours is for the reader to find out.
+        Some("LINEAGE") => StoreError::Unavailable(format!(
+            "the store at {place} goes on under another lineage than this node knows"
         )),
         Some("NOAUTH" | "WRONGPASS") => {
             StoreError::Unavailable(format!("the store at {place} refuses the user or password of its URL"))

@@ -7,6 +7,7 @@ use std::{
 };
 
 use chat_log::log::Durability;
+use chat_state::ids::ShardId;
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, TlsCertificates, aio::MultiplexedConnection};
 
 use crate::{
@@ -52,6 +53,8 @@ struct State {
     writer: Option<(MultiplexedConnection, RunId)>,
     /// The life of the server whose history was compared with ours.
     verified: Option<RunId>,
+    /// Of each shard, the directory first, as far as this node knows.
+    lineages: Vec<u64>,
     durability: Option<Durability>,
     /// What the files said when connections were last made.
     given: Option<Given>,
@@ -126,6 +129,27 @@ impl Link {
     /// A command failed: the next one gets a new connection.
     pub(crate) fn drop_writer(&self) {
         self.state().writer = None;
+    }
+
+    pub(crate) fn lineage(&self, shard: ShardId) -> u64 {
+        self.state().lineages.get(usize::from(shard.0)).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn set_lineage(&self, shard: ShardId, lineage: u64) {
+        let mut state = self.state();
+        let shard = usize::from(shard.0);
+        if state.lineages.len() <= shard {
+            state.lineages.resize(shard + 1, 0);
+        }
+        state.lineages[shard] = lineage;
+    }
+
+    /// The store may hold another history: it is compared with ours before anything is appended.
+    pub(crate) fn doubt(&self) {
+        let mut state = self.state();
+        state.verified = None;
+        state.writer = None;
+        state.epoch += 1;
     }
 
     pub(crate) fn verified(&self, run_id: &RunId) {

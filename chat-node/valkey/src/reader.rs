@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use chat_log::shared::store::{Reader, StoreError, StoredEntry};
-use chat_state::ids::{Index, ShardId};
+use chat_state::{
+    command::{Command, CommonCommand},
+    entry::{Entry, Proposal, Stamp},
+    ids::{Incarnation, Index, Lineage, Position, ShardId},
+};
 use redis::{Value, aio::MultiplexedConnection};
 
 use crate::{
     error::OpenError,
     link::{Connected, Link},
+    scripts::LINEAGE,
 };
 
 /// The server waits so long for something new before it answers that there is nothing.
@@ -38,6 +43,7 @@ impl ValkeyReader {
         let patience = self.link.options.answer_within + std::time::Duration::from_millis(BLOCK_MS as u64);
         let Connected { mut connection, run_id, epoch } = self.link.connect(patience).await?;
         self.compare(&mut connection).await?;
+        self.open_lineages(&mut connection, &run_id).await?;
         self.link.verified(&run_id);
         self.connection = Some((connection.clone(), epoch));
         Ok(connection)
@@ -72,6 +78,50 @@ impl ValkeyReader {
             }
         }
         Ok(())
+    }
+
+    /// Another process of the server may have lost what nobody here can know of: the log goes on under another lineage,
+    /// so that a place in what was lost is never taken for a place in what came instead.
+    async fn open_lineages(
+        &self,
+        connection: &mut MultiplexedConnection,
+        run_id: &str,
+    ) -> Result<(), StoreError> {
+        for shard in (0..).map(ShardId).take(self.after.len()) {
+            let head: Vec<Option<String>> = redis::cmd("HMGET")
+                .arg(self.link.keys.head(shard))
+                .arg("run")
+                .arg("lineage")
+                .query_async(connection)
+                .await
+                .map_err(|error| self.link.sorted(&error))?;
+            let [Some(run), Some(present)] = &head[..] else { return Err(self.emptied()) };
+            let present: u32 = present.parse().map_err(|_| unexpected("HMGET"))?;
+            let lineage = if run == run_id {
+                u64::from(present)
+            } else {
+                let next = present + 1;
+                LINEAGE
+                    .key(self.link.keys.head(shard))
+                    .key(self.link.keys.log(shard))
+                    .arg(run_id)
+                    .arg(present)
+                    .arg(next)
+                    .arg(Entry::encode_proposals(&[begins(Lineage(next))]))
+                    .invoke_async(connection)
+                    .await
+                    .map_err(|error| self.link.sorted(&error))?
+            };
+            self.link.set_lineage(shard, lineage);
+        }
+        Ok(())
+    }
+
+    fn emptied(&self) -> StoreError {
+        StoreError::Broken(format!(
+            "the store at {} was emptied while this node used it. The node starts anew from what is there",
+            self.link.place()
+        ))
     }
 
     async fn read(&mut self) -> Result<Vec<StoredEntry>, StoreError> {
@@ -126,6 +176,16 @@ impl Reader for ValkeyReader {
                 }
             }
         }
+    }
+}
+
+/// What the entry that begins a lineage holds.
+fn begins(lineage: Lineage) -> Proposal {
+    Proposal {
+        producer: Stamp { incarnation: Incarnation(0), sequence: 0 },
+        origin: None,
+        dir_at: Position(0),
+        command: Command::Common(CommonCommand::BeginLineage(lineage)),
     }
 }
 

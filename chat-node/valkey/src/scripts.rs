@@ -13,4 +13,6 @@ pub(crate) static APPEND: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/append.lua")));
 pub(crate) static SAVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/save.lua")));
 pub(crate) static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/leave.lua")));
+pub(crate) static LINEAGE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/lineage.lua")));
 pub(crate) static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/beat.lua")));

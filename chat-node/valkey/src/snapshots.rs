@@ -15,7 +15,7 @@ const UPLOAD_SECONDS: u64 = 3_600;
 /// Tries to load a snapshot while other nodes replace it.
 const TRIES: usize = 5;
 
-pub(crate) async fn save(link: &Link, lineage: u64, new: &NewSnapshot) -> Result<Snapshot, SnapshotError> {
+pub(crate) async fn save(link: &Link, new: &NewSnapshot) -> Result<Snapshot, SnapshotError> {
     let shard = new.meta.shard;
     let failed = |error: &RedisError| in_words(link, new, error);
     let (mut connection, _) = link.writer().await.map_err(|error| store_error(link, &error.into()))?;
@@ -35,7 +35,7 @@ pub(crate) async fn save(link: &Link, lineage: u64, new: &NewSnapshot) -> Result
 
     let mut call = SAVE.key(link.keys.head(shard));
     call.key(link.keys.log(shard)).key(link.keys.in_use(shard));
-    call.arg(lineage).arg(new.meta.index.0).arg(&key);
+    call.arg(link.lineage(shard)).arg(new.meta.index.0).arg(&key);
     for chunk in &chunks {
         call.arg(link.keys.chunk(shard, chunk));
     }

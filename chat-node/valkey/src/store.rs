@@ -2,10 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Instant,
 };
 
@@ -30,7 +27,6 @@ use crate::{
 
 pub struct ValkeyStore {
     link: Arc<Link>,
-    lineage: AtomicU64,
     roll: Mutex<Watch>,
 }
 
@@ -56,9 +52,8 @@ impl ValkeyStore {
     /// Connects, makes the room's shards unless they are there, and loads what a node starts with.
     pub async fn open(options: Options) -> Result<Opened, OpenError> {
         let link = Arc::new(Link::new(options));
-        let mut store = Self {
+        let store = Self {
             link,
-            lineage: AtomicU64::new(0),
             roll: Mutex::new(Watch {
                 roll: Roll::default(),
                 started: Instant::now(),
@@ -89,7 +84,7 @@ impl ValkeyStore {
         (0..=self.link.options.shards).map(ShardId)
     }
 
-    async fn load(&mut self) -> Result<Snapshots, OpenError> {
+    async fn load(&self) -> Result<Snapshots, OpenError> {
         self.create().await?;
         let mut found = Snapshots::default();
         for shard in self.shards() {
@@ -100,14 +95,15 @@ impl ValkeyStore {
         Ok(found)
     }
 
-    async fn create(&mut self) -> Result<(), OpenError> {
-        let (mut connection, _) = self.link.writer().await?;
+    async fn create(&self) -> Result<(), OpenError> {
+        let (mut connection, run_id) = self.link.writer().await?;
         let (place, shards) = (self.link.place(), self.link.options.shards);
         for shard in self.shards() {
             let head: Vec<Option<String>> = CREATE
                 .key(self.link.keys.head(shard))
                 .arg(FORMAT)
                 .arg(shards)
+                .arg(&*run_id)
                 .invoke_async(&mut connection)
                 .await
                 .map_err(|error| self.link.sorted(&error))?;
@@ -129,19 +125,17 @@ impl ValkeyStore {
                 )));
             }
             let lineage = field(2).parse().map_err(|_| OpenError::from(unexpected("HMGET")))?;
-            self.lineage.store(lineage, Ordering::Relaxed);
+            self.link.set_lineage(shard, lineage);
         }
         Ok(())
-    }
-
-    fn lineage(&self) -> u64 {
-        self.lineage.load(Ordering::Relaxed)
     }
 
     /// The connection that was found wanting is made anew for the next command.
     fn gave_up(&self, error: &redis::RedisError) -> StoreError {
         let sorted = self.link.sorted(error);
-        if matches!(sorted, StoreError::Unavailable(_)) {
+        if error.code() == Some("LINEAGE") {
+            self.link.doubt();
+        } else if matches!(sorted, StoreError::Unavailable(_)) {
             self.link.drop_writer();
         }
         sorted
@@ -183,7 +177,7 @@ impl Store for ValkeyStore {
         let index: u64 = APPEND
             .key(self.link.keys.head(shard))
             .key(self.link.keys.log(shard))
-            .arg(self.lineage())
+            .arg(self.link.lineage(shard))
             .arg(&payload[..])
             .invoke_async(&mut connection)
             .await
@@ -217,7 +211,7 @@ impl Store for ValkeyStore {
     }
 
     async fn save(&self, snapshot: &NewSnapshot) -> Result<Snapshot, SnapshotError> {
-        snapshots::save(&self.link, self.lineage(), snapshot).await
+        snapshots::save(&self.link, snapshot).await
     }
 
     async fn beat(&self, incarnation: Incarnation) -> Result<Beat, StoreError> {

@@ -84,6 +84,20 @@ impl TestServer {
         }
     }
 
+    /// What it has on its disk, kept aside; for [`Self::restore`]. Stop it first.
+    pub fn back_up(&self) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().expect("a directory");
+        copy_files(&self.directory.path().join(AOF), &copy.path().join(AOF));
+        copy
+    }
+
+    /// Puts its disk back to what it was. Stop it first.
+    pub fn restore(&self, copy: &tempfile::TempDir) {
+        let place = self.directory.path().join(AOF);
+        std::fs::remove_dir_all(&place).expect("it was there");
+        copy_files(&copy.path().join(AOF), &place);
+    }
+
     pub fn client(&self) -> Option<redis::Connection> {
         let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).ok()?;
         let mut connection = client.get_connection_with_timeout(Duration::from_secs(1)).ok()?;
@@ -109,6 +123,17 @@ impl TestServer {
 impl Drop for TestServer {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Where the server keeps its append-only files.
+const AOF: &str = "appendonlydir";
+
+fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for file in std::fs::read_dir(from).expect("the server's files") {
+        let file = file.expect("an entry");
+        std::fs::copy(file.path(), to.join(file.file_name())).expect("copied");
     }
 }
 

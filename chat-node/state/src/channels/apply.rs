@@ -29,6 +29,12 @@ impl ChannelShard {
 
     /// The next proposal of the entry that was begun.
     pub fn apply_one(&mut self, proposal: &Proposal) -> Outcome {
+        if let Some(begun) = self.state.journal.take_lineage(proposal) {
+            return match begun {
+                Ok(kind) => Outcome::Happened(self.record(proposal.dir_at, None, kind)),
+                Err(outcome) => outcome,
+            };
+        }
         if let Err(outcome) = self.state.journal.producers.admit(proposal.producer, proposal.dir_at) {
             return outcome;
         }
@@ -118,6 +124,8 @@ impl ChannelShard {
                 }
                 Ok(EventKind::NodeDropped { incarnation: *incarnation, detached: Vec::new() })
             }
+            // Taken before it gets here.
+            CommonCommand::BeginLineage(_) => Err(Refusal::Malformed),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::{
     directory::Directory,
     entry::{Entry, Proposal},
     event::{Event, EventKind},
-    ids::UserId,
+    ids::{Position, UserId},
     outcome::{Outcome, Refusal},
 };
 
@@ -45,6 +45,12 @@ impl Directory {
 
     /// The next proposal of the entry that was begun.
     pub fn apply_one(&mut self, proposal: &Proposal) -> Outcome {
+        if let Some(begun) = self.state.journal.take_lineage(proposal) {
+            return match begun {
+                Ok(kind) => Outcome::Happened(self.record(proposal.dir_at, None, kind)),
+                Err(outcome) => outcome,
+            };
+        }
         let happening = match &proposal.command {
             // The one proposal that has no place in a stream: it makes the stream.
             Command::Directory(DirectoryCommand::RegisterNode { member, nonce, level }) => {
@@ -62,13 +68,15 @@ impl Directory {
             }
         };
         match happening {
-            Ok((actor, kind)) => {
-                let event = self.state.journal.number(proposal.dir_at, actor, kind);
-                self.kept.push(Arc::clone(&event));
-                Outcome::Happened(event)
-            }
+            Ok((actor, kind)) => Outcome::Happened(self.record(proposal.dir_at, actor, kind)),
             Err(refusal) => Outcome::Refused(refusal),
         }
+    }
+
+    fn record(&mut self, dir_at: Position, actor: Option<UserId>, kind: EventKind) -> Arc<Event> {
+        let event = self.state.journal.number(dir_at, actor, kind);
+        self.kept.push(Arc::clone(&event));
+        event
     }
 
     fn carry_out(&mut self, proposal: &Proposal, command: &Command) -> Result<Happening, Refusal> {
@@ -132,6 +140,8 @@ impl Directory {
                 let detached = self.drop_node(*incarnation)?;
                 EventKind::NodeDropped { incarnation: *incarnation, detached }
             }
+            // Taken before it gets here.
+            CommonCommand::BeginLineage(_) => return Err(Refusal::Malformed),
         };
         Ok((None, kind))
     }

@@ -1,14 +1,14 @@
 //! Fourth stage: writes what the plan says, in a fixed order: objects, then the seed, then the step.
 //!
-//! Nothing is pruned: every room has every kind. When a kind becomes optional, it is pruned here, after the step, by
-//! label and owner.
+//! Nothing is pruned: which kinds a room has follows from what its author cannot change. When that ends, a kind is pruned
+//! here, after the step, by label and owner.
 
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         apps::v1::StatefulSet,
         autoscaling::v1::{Scale, ScaleSpec},
-        core::v1::{PersistentVolumeClaim, Pod},
+        core::v1::{PersistentVolumeClaim, Pod, Secret},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -19,12 +19,12 @@ use kube::{
 
 use crate::{
     api::ChatRoom,
-    build::Objects,
+    build::{self, Objects},
     error::{Error, refusal},
     metrics::Metrics,
     names,
-    plan::{Change, Plan, Step, Target},
-    validate::Room,
+    plan::{Change, Plan, Rank, Step, Target},
+    validate::{ManagedStore, Room},
 };
 
 /// What became of a plan.
@@ -32,7 +32,7 @@ use crate::{
 pub struct Outcome {
     /// Objects that were written, in order.
     pub written: Vec<String>,
-    /// Whether the StatefulSet was among them: its status then speaks of an older one.
+    /// Whether the nodes' StatefulSet or Deployment was among them: its status then speaks of an older one.
     pub workload_written: bool,
     /// The step, if it was taken.
     pub stepped: Option<Step>,
@@ -56,17 +56,36 @@ pub async fn apply(
     room: &Room,
     plan: Plan,
 ) -> Result<Outcome, Error> {
-    let Plan { objects, seed, step } = plan;
-    let Objects { service_account, config_map, peer_service, client_service, network_policy, stateful_set } =
-        objects;
+    let Plan { offer_secret, objects, seed, step } = plan;
+    let Objects {
+        service_account,
+        config_map,
+        client_service,
+        network_policy,
+        stateful_set,
+        peer_service,
+        deployment,
+        disruption_budget,
+        store_service,
+        store_network_policy,
+        store_stateful_set,
+    } = objects;
     let mut writer = Writer { client, metrics, namespace: &room.namespace, outcome: Outcome::default() };
     writer.write(service_account).await?;
     writer.write(config_map).await?;
+    writer.write(network_policy).await?;
+    writer.write(store_network_policy).await?;
+    if let Some(store) = room.managed_store().filter(|_| offer_secret) {
+        writer.offer_secret(room, store).await?;
+    }
+    writer.write(store_service).await?;
+    writer.write(store_stateful_set).await?;
     writer.write(peer_service).await?;
     writer.write(client_service).await?;
-    writer.write(network_policy).await?;
-    let workload_written = writer.write(stateful_set).await?;
-    writer.outcome.workload_written = workload_written;
+    writer.write(disruption_budget).await?;
+    let stateful_set = writer.write(stateful_set).await?;
+    let deployment = writer.write(deployment).await?;
+    writer.outcome.workload_written = stateful_set || deployment;
     if let Some(replicas) = seed {
         writer.seed(chat_room, replicas).await?;
     }
@@ -115,6 +134,25 @@ impl Writer<'_> {
         }
     }
 
+    /// Makes the Secret of the room's own store if there is none of that name. One that is there is neither read nor changed.
+    async fn offer_secret(&mut self, room: &Room, store: &ManagedStore) -> Result<(), Error> {
+        let secret = build::store_secret(room, store, &password()?);
+        let params = PostParams { field_manager: Some(names::OPERATOR.into()), ..PostParams::default() };
+        self.metrics.wrote("Secret");
+        match self.api::<Secret>().create(&params, &secret).await {
+            Ok(_) => self.outcome.written.push(format!("Secret {}", store.secret)),
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => match refusal(&error) {
+                Some(message) => {
+                    let object = format!("Secret {}", store.secret);
+                    self.outcome.refusals.push(Refusal { object, message });
+                }
+                None => return Err(Error::write("Secret", &store.secret, error)),
+            },
+        }
+        Ok(())
+    }
+
     /// Gives the room the replicas it does not have: `/scale` cannot be read without them.
     async fn seed(&mut self, chat_room: &ChatRoom, replicas: i32) -> Result<(), Error> {
         let ObjectMeta { name, namespace, uid, resource_version, .. } = chat_room.metadata.clone();
@@ -152,6 +190,7 @@ impl Writer<'_> {
                 self.delete::<StatefulSet>("StatefulSet", target, DeleteParams::orphan()).await?
             }
             Step::GrowClaim { target, size } => self.grow(target, size).await?,
+            Step::RankPods { ranks } => self.rank(ranks).await?,
         };
         if done {
             self.outcome.stepped = Some(step);
@@ -178,6 +217,27 @@ impl Writer<'_> {
         }
     }
 
+    /// Writes the pods' ranks; says whether a pod got one.
+    async fn rank(&self, ranks: &[Rank]) -> Result<bool, Error> {
+        let params = PatchParams { field_manager: Some(names::OPERATOR.into()), ..PatchParams::default() };
+        let mut ranked = false;
+        for Rank { pod, cost, at } in ranks {
+            // Without a version: a pod's status changes often, and it stays the same pod.
+            let patch = serde_json::json!({"metadata": {"uid": pod.uid, "annotations": {
+                names::DELETION_COST_ANNOTATION: cost.to_string(),
+                names::RANKED_ANNOTATION: at.to_string(),
+            }}});
+            self.metrics.wrote("Pod");
+            match self.api::<Pod>().patch_metadata(&pod.name, &params, &Patch::Merge(patch)).await {
+                Ok(_) => ranked = true,
+                // It went.
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+                Err(error) => return Err(Error::write("Pod", &pod.name, error)),
+            }
+        }
+        Ok(ranked)
+    }
+
     async fn grow(&mut self, target: &Target, size: &str) -> Result<bool, Error> {
         let patch = serde_json::json!({
             "metadata": {"uid": target.uid, "resourceVersion": target.resource_version},
@@ -199,4 +259,12 @@ impl Writer<'_> {
             },
         }
     }
+}
+
+/// 256 random bits in hexadecimal digits.
+fn password() -> Result<String, Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::Bug(format!("the system gives no random numbers: {error}")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

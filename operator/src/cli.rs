@@ -32,6 +32,10 @@ pub struct RunOptions {
     /// Image of the nodes of rooms that name none.
     #[arg(long, env = "DEFAULT_NODE_IMAGE", value_name = "IMAGE")]
     pub default_node_image: Option<String>,
+    /// Image of the stores that rooms with `store.managed` get: it must have `redis-server` in its PATH, as those of Valkey
+    /// and Redis have.
+    #[arg(long, env = "STORE_IMAGE", value_name = "IMAGE", default_value = names::STORE_IMAGE, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub store_image: String,
     /// Watch this namespace alone; all of them when left out.
     #[arg(long, env = "WATCH_NAMESPACE", value_name = "NAMESPACE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub watch_namespace: Option<String>,

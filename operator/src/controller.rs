@@ -26,7 +26,7 @@ use crate::{
     observe::{Caches, StoredRoom, claimed_by_another, observe},
     plan::plan,
     report::{
-        conditions::{self, Claim},
+        conditions::{self, Claim, Truth},
         events, report,
         status::{self, status, turns_at},
     },
@@ -144,11 +144,11 @@ async fn report_malformed(invalid: &InvalidObject, context: &Context) -> Result<
     );
     let claim = Claim {
         type_: conditions::READY,
-        status: false,
+        status: Truth::False,
         reason: conditions::INVALID_SPEC.into(),
         message: message.clone(),
     };
-    let stalled = Claim { type_: conditions::STALLED, status: true, ..claim.clone() };
+    let stalled = Claim { type_: conditions::STALLED, status: Truth::True, ..claim.clone() };
     let generation = metadata.generation.unwrap_or_default();
     // Its status cannot be read either, so that only a constant time keeps the same words from being written for ever.
     let turned = metadata.creation_timestamp.clone().unwrap_or(Time(Timestamp::UNIX_EPOCH));

@@ -15,14 +15,35 @@ pub const CLUSTER_LEASE: &str = "chatroom-operator-cluster";
 /// It exists in every cluster, and no provider keeps it for itself.
 pub const CLUSTER_LEASE_NAMESPACE: &str = "default";
 
+/// What an object is of: nodes or store.
+const APP_LABEL: &str = "app.kubernetes.io/name";
+
 /// On every object of a room; its value is the room's name. Watches and selectors use it.
 pub const ROOM_LABEL: &str = "chatroom.dev/room";
+
+/// Image of stores that the operator runs, unless it is told another.
+pub const STORE_IMAGE: &str = "docker.io/valkey/valkey:8-alpine";
 
 /// On every object of a room: hash of what was applied. Another hash means that it must be applied again.
 pub const APPLIED_ANNOTATION: &str = "chatroom.dev/applied";
 
 /// On pods: hash of the configuration they were started for. Another hash rolls them.
 pub const CONFIG_ANNOTATION: &str = "chatroom.dev/config";
+
+/// On pods, read by the ReplicaSet controller when it has to stop some: lower ones go first.
+pub const DELETION_COST_ANNOTATION: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// On pods: when their deletion cost was set, in seconds since 1970. An old rank says nothing of today's clients.
+pub const RANKED_ANNOTATION: &str = "chatroom.dev/ranked-at";
+
+/// Value of `app.kubernetes.io/name` on nodes, and on whatever belongs to them.
+pub const NODE_APP: &str = "chat-node";
+
+/// Value of `app.kubernetes.io/name` on the store that the operator runs.
+pub const STORE_APP: &str = "chat-store";
+
+/// Tells the ReplicaSets of a Deployment apart; set on pods by its controller.
+pub const TEMPLATE_HASH_LABEL: &str = "pod-template-hash";
 
 /// Set by the StatefulSet controller on pods.
 pub const REVISION_LABEL: &str = "controller-revision-hash";
@@ -39,6 +60,15 @@ pub const DATA_VOLUME: &str = "data";
 /// Name of the container in a node's pod.
 pub const NODE_CONTAINER: &str = "chat-node";
 
+/// Name of the container in the pod of a store that the operator runs.
+pub const STORE_CONTAINER: &str = "store";
+
+/// Key of a store's Secret that holds its URL.
+pub const STORE_URL_KEY: &str = "url";
+
+/// Key of a store's Secret that holds the server's password, as a line of its configuration.
+pub const STORE_AUTH_KEY: &str = "auth.conf";
+
 /// Service that clients connect to.
 pub fn client_service(room: &str) -> String {
     room.into()
@@ -54,6 +84,27 @@ pub fn stateful_set(room: &str) -> String {
     room.into()
 }
 
+/// Deployment of a stateless room.
+pub fn deployment(room: &str) -> String {
+    room.into()
+}
+
+pub fn disruption_budget(room: &str) -> String {
+    room.into()
+}
+
+/// StatefulSet, Service and NetworkPolicy of the store that the operator runs.
+pub fn store(room: &str) -> String {
+    format!("{room}-store")
+}
+
+/// Secret of the store that the operator runs. It is never read, so that its name alone must tell that it is the room's
+/// and not that of an earlier room of the same name: it holds a part of the room's uid.
+pub fn store_secret(room: &str, uid: &str) -> String {
+    let part: String = uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+    format!("{room}-store-{}", part.to_ascii_lowercase())
+}
+
 pub fn config_map(room: &str) -> String {
     format!("{room}-config")
 }
@@ -66,9 +117,18 @@ pub fn network_policy(room: &str) -> String {
     room.into()
 }
 
-/// What selects the pods of a room. It never changes, so it never holds a version.
+/// What selects the nodes' pods of a room. It never changes, so it never holds a version.
 pub fn selector(room: &str) -> BTreeMap<String, String> {
-    [("app.kubernetes.io/name".into(), "chat-node".into()), (ROOM_LABEL.into(), room.into())].into()
+    app(room, NODE_APP)
+}
+
+/// What selects the pod of the room's store.
+pub fn store_selector(room: &str) -> BTreeMap<String, String> {
+    app(room, STORE_APP)
+}
+
+fn app(room: &str, app: &str) -> BTreeMap<String, String> {
+    [(APP_LABEL.into(), app.into()), (ROOM_LABEL.into(), room.into())].into()
 }
 
 /// [`selector`] in the form that `/scale` wants.
@@ -76,11 +136,24 @@ pub fn selector_text(room: &str) -> String {
     selector(room).iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
-/// Labels of every object of a room.
+/// Labels of every object of a room's nodes.
 pub fn labels(room: &str) -> BTreeMap<String, String> {
-    let mut labels = selector(room);
+    labelled(selector(room), room)
+}
+
+/// Labels of every object of a room's store.
+pub fn store_labels(room: &str) -> BTreeMap<String, String> {
+    labelled(store_selector(room), room)
+}
+
+fn labelled(mut labels: BTreeMap<String, String>, room: &str) -> BTreeMap<String, String> {
     labels.insert("app.kubernetes.io/instance".into(), room.into());
     labels.insert("app.kubernetes.io/part-of".into(), "chatroom".into());
     labels.insert("app.kubernetes.io/managed-by".into(), OPERATOR.into());
     labels
+}
+
+/// Whether an object of a room belongs to its store.
+pub fn is_of_store(object: &impl kube::ResourceExt) -> bool {
+    object.labels().get(APP_LABEL).is_some_and(|app| app == STORE_APP)
 }

@@ -6,6 +6,8 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 
+use crate::names;
+
 /// A kubelet that lives has long removed the pod by then.
 const AFTER_GRACE: SignedDuration = SignedDuration::from_secs(20);
 
@@ -35,6 +37,27 @@ pub fn is_starting(pod: &Pod) -> bool {
     !is_ready(pod) && condition(pod, "ContainersReady").is_none_or(|condition| condition.status != "True")
 }
 
+/// Whether the pod has its place and none of its containers was begun: its volumes may be missing, and with them a Secret.
+pub fn waits_for_volumes(pod: &Pod) -> bool {
+    let begun = |status: &ContainerStatus| {
+        let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
+        waiting.and_then(|waiting| waiting.reason.as_deref()) != Some("ContainerCreating")
+    };
+    pod.metadata.deletion_timestamp.is_none()
+        && pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending")
+        && condition(pod, "PodScheduled").is_some_and(|condition| condition.status == "True")
+        && !containers(pod).any(begun)
+}
+
+/// The code with which a container ended that waits for its next life, or has begun it.
+pub fn exit_code(pod: &Pod) -> Option<i32> {
+    containers(pod).find_map(|status| {
+        let now = status.state.as_ref().and_then(|state| state.terminated.as_ref());
+        let ended = now.or_else(|| status.last_state.as_ref().and_then(|state| state.terminated.as_ref()))?;
+        Some(ended.exit_code)
+    })
+}
+
 /// When a pod that is being stopped counts as lost with its Kubernetes node: it is past the end of its grace.
 pub fn lost_at(pod: &Pod) -> Option<Timestamp> {
     pod.metadata.deletion_timestamp.as_ref().map(|end| end.0 + AFTER_GRACE)
@@ -57,14 +80,28 @@ pub fn stuck(pod: &Pod) -> Option<Trouble> {
             let reason = waiting.reason.as_deref()?;
             let detail = waiting.message.as_deref().unwrap_or_default();
             let (message, lasting) = match reason {
-                "ImagePullBackOff" | "ErrImagePull" | "RegistryUnavailable" | "ImageInspectError" => {
-                    (format!("pod {name} cannot get image {}: set spec.node.image to one that exists ({reason}: {detail})", image(status)), false)
-                }
-                "InvalidImageName" | "ErrImageNeverPull" => {
-                    (format!("pod {name} cannot get image {}: set spec.node.image to one that exists ({reason}: {detail})", image(status)), true)
-                }
+                "ImagePullBackOff" | "ErrImagePull" | "RegistryUnavailable" | "ImageInspectError" => (
+                    format!(
+                        "pod {name} cannot get image {}: {} ({reason}: {detail})",
+                        image(status),
+                        image_remedy(status)
+                    ),
+                    false,
+                ),
+                "InvalidImageName" | "ErrImageNeverPull" => (
+                    format!(
+                        "pod {name} cannot get image {}: {} ({reason}: {detail})",
+                        image(status),
+                        image_remedy(status)
+                    ),
+                    true,
+                ),
                 "CrashLoopBackOff" => {
-                    return Some(Trouble { reason: CRASHED.into(), message: crash(&name, status), lasting: false });
+                    return Some(Trouble {
+                        reason: CRASHED.into(),
+                        message: crash(&name, status),
+                        lasting: false,
+                    });
                 }
                 "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
                     (format!("pod {name} cannot start its container ({reason}: {detail})"), false)
@@ -74,9 +111,20 @@ pub fn stuck(pod: &Pod) -> Option<Trouble> {
             return Some(Trouble { reason: reason.into(), message, lasting });
         }
         let ended = state.terminated.as_ref()?;
-        (ended.exit_code != 0)
-            .then(|| Trouble { reason: CRASHED.into(), message: crash(&name, status), lasting: false })
+        (ended.exit_code != 0).then(|| Trouble {
+            reason: CRASHED.into(),
+            message: crash(&name, status),
+            lasting: false,
+        })
     })
+}
+
+fn image_remedy(status: &ContainerStatus) -> &'static str {
+    if status.name == names::STORE_CONTAINER {
+        "start the operator with a --store-image (chart value storeImage) that exists"
+    } else {
+        "set spec.node.image to one that exists"
+    }
 }
 
 /// How the container that now starts ended the time before, if that was no good end.
@@ -121,7 +169,9 @@ fn crash(pod: &str, status: &ContainerStatus) -> String {
     let words = ended.message.as_deref().map(last_line).unwrap_or_default();
     let words = if words.is_empty() { String::new() } else { format!(": {words}") };
     let remedy = match why {
-        "OOMKilled" => "raise spec.node.resources.limits.memory".to_owned(),
+        "OOMKilled" if status.name == names::NODE_CONTAINER => {
+            "raise spec.node.resources.limits.memory".to_owned()
+        }
         _ => format!("see `kubectl logs {pod} --previous`"),
     };
     format!("pod {pod} ended with code {} ({why}){words}; {remedy}", ended.exit_code)

@@ -104,6 +104,7 @@ async fn lead(
         caches,
         defaults: Defaults {
             node_image: options.default_node_image.clone(),
+            store_image: options.store_image.clone(),
             operator_namespace: Some(options.namespace.clone()),
         },
         metrics: metrics.clone(),

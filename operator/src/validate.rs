@@ -1,7 +1,7 @@
 //! Second stage: spec and observation become a typed [`Room`], or the errors of its author. Pure.
 
 use contract::{
-    config::{self, ChatSettings, LogConfig, NodeConfig, TcpListener},
+    config::{self, ChatSettings, LogConfig, NodeConfig, TcpListener, ValkeyLog},
     duration::Span,
     ports,
 };
@@ -13,6 +13,8 @@ use kube::Resource;
 
 use crate::{
     api::{self, ChatRoom, DurationText},
+    build::{STORE_CA_FILE, STORE_URL_FILE},
+    names,
     observe::Observed,
 };
 
@@ -21,6 +23,8 @@ use crate::{
 pub struct Defaults {
     /// Image of rooms that name none.
     pub node_image: Option<String>,
+    /// Image of stores that the operator runs.
+    pub store_image: String,
     /// Namespace of the operator's own pods, which NetworkPolicies let in.
     pub operator_namespace: Option<String>,
 }
@@ -40,13 +44,39 @@ pub struct Room {
     pub resources: ResourceRequirements,
     /// The node's configuration file, still without the revision of its settings.
     pub config: NodeConfig,
-    pub storage: Volume,
+    pub shape: Shape,
     /// Port of the client Service for IRC.
     pub irc_port: Option<u16>,
     /// Port of the client Service for page and WebSocket.
     pub web_port: Option<u16>,
     pub service: api::Service,
     pub operator_namespace: Option<String>,
+}
+
+/// Where the log lives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shape {
+    /// On a volume of each node.
+    Stateful(Volume),
+    /// In a store.
+    Stateless(Store),
+}
+
+/// Where a stateless room's log is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Store {
+    Managed(ManagedStore),
+    Valkey(api::ValkeyStore),
+}
+
+/// A store that the operator runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ManagedStore {
+    pub size: Quantity,
+    pub class_name: Option<String>,
+    pub image: String,
+    /// Name of its Secret.
+    pub secret: String,
 }
 
 /// The volume of each node.
@@ -91,8 +121,6 @@ pub fn validate(
     errors.0.extend(observed.strangers.iter().map(|object| UserError::NameTaken { object: object.clone() }));
 
     let api::ChatRoomSpec { replicas, mode, node, chat, listeners, service, paused } = &chat_room.spec;
-    let api::Mode::Stateful(api::Stateful { shards, storage }) = mode;
-
     let image = node.image.clone().or_else(|| defaults.node_image.clone()).unwrap_or_else(|| {
         errors.spec(
             "spec.node.image",
@@ -102,13 +130,14 @@ pub fn validate(
     });
     let name = chat_room.metadata.name.clone().unwrap_or_default();
     let namespace = chat_room.metadata.namespace.clone().unwrap_or_default();
+    let uid = chat_room.metadata.uid.as_deref().unwrap_or_default();
     let config = NodeConfig {
         network: name.clone(),
         server_name: format!("{name}.{namespace}"),
         revision: None,
         data: "/data".into(),
         workers: usize::from(node.workers),
-        log: LogConfig::Local { shards: *shards },
+        log: log(mode, uid),
         listeners: node_listeners(listeners),
         limits: config::ConnectionLimits {
             max_connections: node.max_connections,
@@ -126,6 +155,7 @@ pub fn validate(
     if !errors.0.is_empty() {
         return Err(errors.0);
     }
+    let shape = shape(mode, &name, uid, defaults);
     Ok(Room {
         owner: OwnerReference {
             block_owner_deletion: None,
@@ -144,16 +174,66 @@ pub fn validate(
             limits: quantities(&node.resources.limits),
         },
         config,
-        storage: Volume {
-            size: Quantity(storage.size.clone()),
-            class_name: storage.class_name.clone(),
-            retain: storage.retain,
-        },
+        shape,
         irc_port: listeners.irc.enabled.then_some(listeners.irc.port),
         web_port: listeners.web.enabled.then_some(listeners.web.port),
         service: service.clone(),
         operator_namespace: defaults.operator_namespace.clone(),
     })
+}
+
+impl Room {
+    /// The store that the operator runs, if it runs one.
+    pub fn managed_store(&self) -> Option<&ManagedStore> {
+        match &self.shape {
+            Shape::Stateless(Store::Managed(store)) => Some(store),
+            Shape::Stateless(Store::Valkey(_)) | Shape::Stateful(_) => None,
+        }
+    }
+
+    /// The volume of each node, if they have one.
+    pub fn volume(&self) -> Option<&Volume> {
+        match &self.shape {
+            Shape::Stateful(volume) => Some(volume),
+            Shape::Stateless(_) => None,
+        }
+    }
+}
+
+fn shape(mode: &api::Mode, room: &str, uid: &str, defaults: &Defaults) -> Shape {
+    match mode {
+        api::Mode::Stateful(api::Stateful { shards: _, storage }) => Shape::Stateful(Volume {
+            size: Quantity(storage.size.clone()),
+            class_name: storage.class_name.clone(),
+            retain: storage.retain,
+        }),
+        api::Mode::Stateless(api::Stateless { shards: _, store }) => Shape::Stateless(match store {
+            api::Store::Managed(api::ManagedStore { size, class_name }) => Store::Managed(ManagedStore {
+                size: Quantity(size.clone()),
+                class_name: class_name.clone(),
+                image: defaults.store_image.clone(),
+                secret: names::store_secret(room, uid),
+            }),
+            api::Store::Valkey(store) => Store::Valkey(store.clone()),
+        }),
+    }
+}
+
+/// Where the nodes look for their log. In a store that several rooms may share, a room is known by its uid: one that is
+/// made anew under the same name begins with an empty log.
+fn log(mode: &api::Mode, uid: &str) -> LogConfig {
+    match mode {
+        api::Mode::Stateful(stateful) => LogConfig::Local { shards: stateful.shards },
+        api::Mode::Stateless(stateless) => LogConfig::Valkey(ValkeyLog {
+            shards: stateless.shards,
+            room: uid.to_owned(),
+            url_file: STORE_URL_FILE.into(),
+            ca_file: match &stateless.store {
+                api::Store::Valkey(api::ValkeyStore { ca_from: Some(_), .. }) => Some(STORE_CA_FILE.into()),
+                api::Store::Valkey(_) | api::Store::Managed(_) => None,
+            },
+        }),
+    }
 }
 
 struct Errors(Vec<UserError>);
@@ -189,6 +269,7 @@ fn node_listeners(listeners: &api::Listeners) -> config::Listeners {
             allowed_origins: listeners.web.allowed_origins.clone(),
         }),
         admin: any(ports::ADMIN),
+        ..config::Listeners::default()
     }
 }
 

@@ -5,6 +5,7 @@
 //! what is in force; `replicas` has none, because other programs own it.
 
 mod chat;
+mod mode;
 mod network;
 mod node;
 mod schema;
@@ -12,8 +13,11 @@ mod spec;
 mod status;
 
 pub use chat::{Channel, Chat, ChatLimits, History};
+pub use mode::{
+    CaSource, KeyRef, ManagedStore, Mode, Retain, Stateful, Stateless, Storage, Store, UrlSource, ValkeyStore,
+};
 pub use network::{IrcListener, Listeners, Service, ServiceType, SessionAffinity, WebListener};
 pub use node::{ImagePullPolicy, LogFormat, LogLevel, Node, Resources};
 pub use schema::DurationText;
-pub use spec::{ChatRoom, ChatRoomSpec, Mode, Retain, Stateful, Storage, custom_resource_definition};
+pub use spec::{ChatRoom, ChatRoomSpec, custom_resource_definition};
 pub use status::{ChatRoomStatus, Durability, Guarantees, MemberState, NodeRow, Order, Tolerates};

@@ -1,4 +1,4 @@
-//! `ChatRoom.spec`: the top level, the mode and its storage.
+//! `ChatRoom.spec`: the top level, and the CustomResourceDefinition around it.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -8,7 +8,7 @@ use kube::{CustomResource, CustomResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Chat, ChatRoomStatus, Listeners, Node, Service};
+use super::{Chat, ChatRoomStatus, Listeners, Mode, Node, Service};
 
 /// What the chat service should be.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -57,74 +57,6 @@ pub struct ChatRoomSpec {
     /// While true, the operator reports the room's state but changes nothing of it. Chat goes on.
     #[serde(default)]
     pub paused: bool,
-}
-
-/// Where the log lives.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum Mode {
-    /// The nodes keep the log on volumes of their own.
-    Stateful(Stateful),
-}
-
-/// A room whose nodes keep the log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase")]
-pub struct Stateful {
-    /// Logs that the channels are spread over. Fixed once the room exists.
-    #[schemars(range(min = 1, max = 256))]
-    #[schemars(extend("x-kubernetes-validations" = [{
-        "rule": "self == oldSelf",
-        "message": "shards cannot change once the room exists: set it back, or create another ChatRoom"
-    }]))]
-    pub shards: u16,
-
-    /// The volume of each node.
-    pub storage: Storage,
-}
-
-impl Default for Stateful {
-    fn default() -> Self {
-        Self { shards: 4, storage: Storage::default() }
-    }
-}
-
-/// The volume of a node.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "has(self.className) == has(oldSelf.className) && (!has(self.className) || self.className == oldSelf.className)",
-    "message": "className cannot change once the room exists: set it back, or create another ChatRoom"
-}]))]
-pub struct Storage {
-    /// Size of each volume, such as 1Gi. It may only grow, and only where the StorageClass allows expansion.
-    #[schemars(length(max = 32))]
-    #[schemars(extend("x-kubernetes-validations" = [{
-        "rule": "isQuantity(self) && quantity(self).compareTo(quantity('16Mi')) >= 0",
-        "message": "write a size of at least 16Mi, such as 1Gi"
-    }]))]
-    pub size: String,
-
-    /// StorageClass of the volumes; the cluster's default when left out. Fixed once the room exists.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub class_name: Option<String>,
-
-    /// What becomes of the volumes when the room is deleted. A room of the same name finds retained ones again.
-    pub retain: Retain,
-}
-
-impl Default for Storage {
-    fn default() -> Self {
-        Self { size: "1Gi".into(), class_name: None, retain: Retain::Retain }
-    }
-}
-
-/// What becomes of volumes when the room is deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Retain {
-    Retain,
-    Delete,
 }
 
 /// Rules that need more than one field, with the field they speak of: name of the room, and growth of storage against

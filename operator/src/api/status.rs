@@ -17,12 +17,15 @@ pub struct ChatRoomStatus {
     /// What is waited for and where to look, or that all is well.
     pub message: String,
 
-    /// Where the log lives: stateful.
+    /// Where the log lives: stateful or stateless.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
 
-    /// Nodes that exist (for `kubectl scale` and autoscalers).
+    /// Nodes that exist and are not being stopped (for `kubectl scale` and autoscalers).
     pub replicas: i32,
+
+    /// Nodes that are being stopped; their clients are moved away.
+    pub terminating_replicas: i32,
 
     /// Label selector of the nodes' pods (for autoscalers).
     pub selector: String,
@@ -53,7 +56,7 @@ pub struct ChatRoomStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guarantees: Option<Guarantees>,
 
-    /// Ready always; Reconciling, Stalled and ScalingLimited only when true.
+    /// Ready always, StoreReachable for a stateless room; Reconciling, Stalled and ScalingLimited only when true.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
@@ -68,7 +71,8 @@ pub struct NodeRow {
     /// What it is doing.
     pub state: MemberState,
 
-    /// Member id kept on its volume; another one means another, or an emptied, volume.
+    /// Member id. Where it is kept on a volume, another one means another, or an emptied, volume; a node of a stateless
+    /// room has another one in each life.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<String>,
 
@@ -107,8 +111,9 @@ pub struct Guarantees {
     /// TotalPerChannel: everybody sees the messages of a channel in one order.
     pub order: Order,
 
-    /// What is true of a message once its sender saw the acknowledgement.
-    pub durability: Durability,
+    /// What is true of a message once its sender saw the acknowledgement; absent until a node has said it of its store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
 
     /// Node failures that chat survives without a pause.
     pub tolerates: Tolerates,
@@ -123,12 +128,16 @@ pub enum Order {
     TotalPerChannel,
 }
 
-/// What an acknowledgement means.
+/// What is true of a message once its sender saw the acknowledgement, from the weakest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Durability {
+    /// In the store's memory alone.
     Memory,
+    /// On a disk within about a second.
     BestEffort,
+    /// On the disk of one machine.
     LocalFsync,
+    /// On the disks of a majority.
     QuorumFsync,
 }
 

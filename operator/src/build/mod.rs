@@ -2,35 +2,68 @@
 
 mod client_service;
 mod config_map;
+mod deployment;
+mod disruption_budget;
 mod metadata;
 mod network_policy;
+mod node_pod;
 mod peer_service;
+mod security;
 mod service_account;
 mod stateful_set;
+mod store;
+mod volumes;
 
 use k8s_openapi::{
     api::{
-        apps::v1::StatefulSet,
-        core::v1::{ConfigMap, Service, ServiceAccount},
+        apps::v1::{Deployment, StatefulSet},
+        core::v1::{ConfigMap, Secret, Service, ServiceAccount},
         networking::v1::NetworkPolicy,
+        policy::v1::PodDisruptionBudget,
     },
     apimachinery::pkg::api::resource::Quantity,
 };
 
-use crate::validate::Room;
+use crate::validate::{ManagedStore, Room, Shape, Volume};
 
 pub use config_map::read as read_config;
 
-/// Every object of a room. Whoever handles them names each, so that a new kind cannot be forgotten.
+/// Where a node finds the URL of its store.
+pub const STORE_URL_FILE: &str = "/etc/chat-store/url";
+
+/// Where a node finds the certificates that its store's is checked against.
+pub const STORE_CA_FILE: &str = "/etc/chat-store-ca/ca.crt";
+
+/// Every object of a room. Whoever handles them names each, so that a new kind cannot be forgotten. The Secret of a store is
+/// none of them, because it is never read.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Objects<A = ServiceAccount, C = ConfigMap, S = Service, N = NetworkPolicy, W = StatefulSet> {
+pub struct Objects<A, C, S, N, W, D, B> {
     pub service_account: A,
     pub config_map: C,
-    pub peer_service: S,
     pub client_service: S,
     pub network_policy: N,
+    /// The nodes of a stateful room.
     pub stateful_set: W,
+    pub peer_service: S,
+    /// The nodes of a stateless room.
+    pub deployment: D,
+    pub disruption_budget: B,
+    /// The store that the operator runs.
+    pub store_service: S,
+    pub store_network_policy: N,
+    pub store_stateful_set: W,
 }
+
+/// The objects that a room should have.
+pub type Wanted = Objects<
+    ServiceAccount,
+    ConfigMap,
+    Option<Service>,
+    Option<NetworkPolicy>,
+    Option<StatefulSet>,
+    Option<Deployment>,
+    Option<PodDisruptionBudget>,
+>;
 
 /// What the builders need besides the room, because it depends on what exists.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,21 +71,37 @@ pub struct Circumstances {
     /// Revision of the chat settings.
     pub revision: u64,
     /// Volume size in the claim template, which Kubernetes does not let change in place.
-    pub template_size: Quantity,
+    pub template_size: Option<Quantity>,
+    /// Replicas of the Deployment.
+    pub replicas: i32,
 }
 
 /// How many nodes a room has until its log is replicated.
 pub const NODES: i32 = 1;
 
-pub fn objects(room: &Room, circumstances: &Circumstances) -> Objects {
+pub fn objects(room: &Room, circumstances: &Circumstances) -> Wanted {
+    let stateful = room.volume();
+    let stateless = matches!(room.shape, Shape::Stateless(_)).then_some(());
+    let store = room.managed_store();
+    let size = |volume: &Volume| circumstances.template_size.clone().unwrap_or_else(|| volume.size.clone());
     Objects {
         service_account: service_account::build(room),
         config_map: config_map::build(room, circumstances.revision),
-        peer_service: peer_service::build(room),
-        client_service: client_service::build(room),
-        network_policy: network_policy::build(room),
-        stateful_set: stateful_set::build(room, &circumstances.template_size),
+        client_service: Some(client_service::build(room)),
+        network_policy: Some(network_policy::build(room)),
+        stateful_set: stateful.map(|volume| stateful_set::build(room, volume, &size(volume))),
+        peer_service: stateful.map(|_| peer_service::build(room)),
+        deployment: stateless.map(|()| deployment::build(room, circumstances.replicas)),
+        disruption_budget: stateless.map(|()| disruption_budget::build(room)),
+        store_service: store.map(|_| store::service::build(room)),
+        store_network_policy: store.map(|_| store::network_policy::build(room)),
+        store_stateful_set: store.map(|store| store::stateful_set::build(room, store)),
     }
+}
+
+/// The Secret of a store that the operator runs, under that password: letters and digits.
+pub fn store_secret(room: &Room, store: &ManagedStore, password: &str) -> Secret {
+    store::secret::build(room, store, password)
 }
 
 /// Short hash of a value's JSON, for annotations.

@@ -1,17 +1,24 @@
-//! NetworkPolicy: clients reach the client ports, the operator alone the admin port, nodes reach nobody.
+//! NetworkPolicy: clients reach the client ports, the operator alone the admin port; nodes reach nobody but their store.
 //!
 //! Probes come from the Kubernetes node itself, which every policy engine lets in.
 
 use contract::ports;
 use k8s_openapi::{
     api::networking::v1::{
-        NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+        NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer,
+        NetworkPolicyPort, NetworkPolicySpec,
     },
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 
-use super::metadata;
-use crate::{names, validate::Room};
+use super::{metadata, store};
+use crate::{
+    names,
+    validate::{Room, Shape, Store},
+};
+
+/// Where name servers listen: the usual port, and the one that those of some distributions have behind their Service.
+const DNS: [u16; 2] = [53, 5353];
 
 pub(super) fn build(room: &Room) -> NetworkPolicy {
     let client_ports: Vec<_> = [room.irc_port.map(|_| ports::IRC), room.web_port.map(|_| ports::WEB)]
@@ -28,7 +35,7 @@ pub(super) fn build(room: &Room) -> NetworkPolicy {
             pod_selector: Some(metadata::selector(room)),
             policy_types: Some(vec!["Ingress".into(), "Egress".into()]),
             ingress: Some(ingress),
-            ..NetworkPolicySpec::default()
+            egress: egress(room),
         }),
     }
 }
@@ -48,10 +55,34 @@ fn from_operator(namespace: &str) -> NetworkPolicyIngressRule {
     }
 }
 
-fn tcp(port: u16) -> NetworkPolicyPort {
+fn egress(room: &Room) -> Option<Vec<NetworkPolicyEgressRule>> {
+    let to_store = match &room.shape {
+        Shape::Stateful(_) => return None,
+        Shape::Stateless(Store::Managed(_)) => NetworkPolicyEgressRule {
+            to: Some(vec![NetworkPolicyPeer {
+                pod_selector: Some(store::selector(room)),
+                ..NetworkPolicyPeer::default()
+            }]),
+            ports: Some(vec![tcp(store::PORT)]),
+        },
+        // Host and port are in a Secret that only the nodes read.
+        Shape::Stateless(Store::Valkey(_)) => {
+            NetworkPolicyEgressRule { to: None, ports: Some(vec![port("TCP", None)]) }
+        }
+    };
+    let names =
+        DNS.into_iter().flat_map(|number| ["UDP", "TCP"].map(|protocol| port(protocol, Some(number))));
+    Some(vec![NetworkPolicyEgressRule { to: None, ports: Some(names.collect()) }, to_store])
+}
+
+pub(super) fn tcp(number: u16) -> NetworkPolicyPort {
+    port("TCP", Some(number))
+}
+
+fn port(protocol: &str, number: Option<u16>) -> NetworkPolicyPort {
     NetworkPolicyPort {
-        port: Some(IntOrString::Int(i32::from(port))),
-        protocol: Some("TCP".into()),
+        port: number.map(|number| IntOrString::Int(i32::from(number))),
+        protocol: Some(protocol.into()),
         end_port: None,
     }
 }

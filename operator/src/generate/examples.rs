@@ -6,6 +6,16 @@ use serde_json::{Value, json};
 pub(super) fn rooms() -> Vec<(&'static str, &'static str, Value)> {
     vec![
         ("lounge", "A room with all defaults: one node, its log on a volume of its own.", lounge()),
+        (
+            "stateless",
+            "A room of three nodes that keep nothing: the log is in a store that the operator runs, for trying out.",
+            stateless(),
+        ),
+        (
+            "shared-store",
+            "A room of nodes that keep nothing: the log is in a Valkey or Redis of yours, known by a Secret.",
+            shared_store(),
+        ),
         ("team", "A room with settings: channels, history, limits, more threads, a port of its own.", team()),
     ]
 }
@@ -22,6 +32,42 @@ fn lounge() -> Value {
                 "motd": "Welcome to the lounge.",
                 "channels": [{"name": "#lounge", "topic": "Come in, sit down."}],
             },
+        },
+    })
+}
+
+fn stateless() -> Value {
+    json!({
+        "apiVersion": "chatroom.dev/v1alpha1",
+        "kind": "ChatRoom",
+        "metadata": {"name": "plaza"},
+        "spec": {
+            "replicas": 3,
+            "mode": {"stateless": {"store": {"managed": {}}}},
+            "chat": {
+                "motd": "Welcome to the plaza.",
+                "channels": [{"name": "#plaza", "topic": "Any node will do."}],
+            },
+        },
+    })
+}
+
+fn shared_store() -> Value {
+    json!({
+        "apiVersion": "chatroom.dev/v1alpha1",
+        "kind": "ChatRoom",
+        "metadata": {"name": "market"},
+        "spec": {
+            "replicas": 3,
+            "mode": {"stateless": {"shards": 8, "store": {"valkey": {
+                "urlFrom": {"secretKeyRef": {"name": "market-store", "key": "url"}},
+                "caFrom": {"configMapKeyRef": {"name": "market-store-ca", "key": "ca.crt"}},
+            }}}},
+            "node": {"resources": {
+                "requests": {"cpu": "200m", "memory": "128Mi"},
+                "limits": {"memory": "512Mi"},
+            }},
+            "chat": {"channels": [{"name": "#market", "topic": "Buy and sell"}]},
         },
     })
 }

@@ -195,6 +195,7 @@ fn environment(more: &[(&str, &str)]) -> Vec<EnvVar> {
         field("POD_NAME", "metadata.name"),
         field("POD_NAMESPACE", "metadata.namespace"),
         value("DEFAULT_NODE_IMAGE", NODE_IMAGE),
+        value("STORE_IMAGE", names::STORE_IMAGE),
     ]
     .into_iter()
     .chain(more.iter().map(|(name, text)| value(name, text)))

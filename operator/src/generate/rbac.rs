@@ -19,8 +19,12 @@ pub(super) fn room_rules() -> Vec<PolicyRule> {
         rule("networking.k8s.io", &["networkpolicies"], &["get", "list", "watch", "create", "patch"]),
         // Deleted, without its pods, only to grow volumes.
         rule("apps", &["statefulsets"], &["get", "list", "watch", "create", "patch", "delete"]),
-        // Deleted only when stuck at an outdated revision.
-        rule("", &["pods"], &["list", "watch", "delete"]),
+        rule("apps", &["deployments"], &["get", "list", "watch", "create", "patch"]),
+        rule("policy", &["poddisruptionbudgets"], &["get", "list", "watch", "create", "patch"]),
+        // The password of a store that it runs. It reads no Secret.
+        rule("", &["secrets"], &["create"]),
+        // Deleted only when stuck at an outdated revision; patched with the order in which they are stopped.
+        rule("", &["pods"], &["list", "watch", "patch", "delete"]),
         rule("", &["persistentvolumeclaims"], &["list", "watch", "patch"]),
         rule("discovery.k8s.io", &["endpointslices"], &["list", "watch"]),
         rule("events.k8s.io", &["events"], &["create", "patch"]),

@@ -4,7 +4,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use contract::status::{self, NodeStatus};
 use http_body_util::{BodyExt, Empty};
-use hyper::{Request, body::Bytes};
+use hyper::{
+    Request,
+    body::{Body, Bytes},
+};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
@@ -17,6 +20,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 const LINE_WITHIN: Duration = Duration::from_secs(5);
 /// Longest line: 257 shards take 25 kB.
 const MAX_LINE_BYTES: usize = 256 * 1024;
+/// A node that tells its status once is asked as often as others tell theirs.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 const RETRY: Backoff = Backoff { first: Duration::from_millis(250), last: Duration::from_secs(5) };
 
 /// Follows until aborted.
@@ -24,7 +29,11 @@ pub(super) async fn follow(followers: Arc<Followers>, uid: String, address: Sock
     let mut failures = 0;
     loop {
         let why = match read(&followers, &uid, address, &mut failures).await {
-            Ok(()) => "it closed the connection".into(),
+            Ok(Ended::Stream) => "it closed the connection".into(),
+            Ok(Ended::Answer) => {
+                tokio::time::sleep(ASK_AGAIN).await;
+                continue;
+            }
             Err(why) => why,
         };
         let why = format!("http://{address}{} cannot be read: {why}", status::STATUS);
@@ -35,18 +44,30 @@ pub(super) async fn follow(followers: Arc<Followers>, uid: String, address: Sock
     }
 }
 
+/// How a reading ended well.
+enum Ended {
+    /// The stream of a node that goes.
+    Stream,
+    /// The one status of a node that has no log to tell of yet: what it said stands until it is asked again.
+    Answer,
+}
+
 async fn read(
     followers: &Followers,
     uid: &str,
     address: SocketAddr,
     failures: &mut u32,
-) -> Result<(), String> {
+) -> Result<Ended, String> {
     let mut body =
         timeout(ANSWER_WITHIN, open(address)).await.map_err(|_| "no answer in 3 s".to_owned())??;
-    let mut line = Vec::new();
+    // A stream has no length.
+    let ended = if body.size_hint().exact().is_some() { Ended::Answer } else { Ended::Stream };
+    let (mut line, mut told) = (Vec::new(), false);
     loop {
         let frame = timeout(LINE_WITHIN, body.frame()).await.map_err(|_| "no line in 5 s".to_owned())?;
-        let Some(frame) = frame else { return Ok(()) };
+        let Some(frame) = frame else {
+            return if told { Ok(ended) } else { Err("it told no status".into()) };
+        };
         let Ok(data) = frame.map_err(text)?.into_data() else { continue };
         for piece in data.split_inclusive(|&byte| byte == b'\n') {
             line.extend_from_slice(piece);
@@ -57,6 +78,7 @@ async fn read(
                 let status: NodeStatus = serde_json::from_slice(&line).map_err(text)?;
                 followers.heard(uid, NodeView::Heard(status));
                 *failures = 0;
+                told = true;
                 line.clear();
             }
         }
@@ -199,5 +221,23 @@ mod tests {
         followers.pod_changed(&Event::Init);
         followers.pod_changed(&Event::InitDone);
         assert!(followers.is_empty(), "what a new list does not hold is gone");
+    }
+
+    #[tokio::test]
+    async fn one_answer_stands_until_the_node_is_asked_again() {
+        let (followers, mut notices, listener) = followed().await;
+        let once = async |state| {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+            let body = line(state);
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            stream.write_all(&[head.into_bytes(), body].concat()).await.unwrap();
+        };
+        once(NodeState::Recovering).await;
+        notices.recv().await.unwrap();
+        once(NodeState::Serving).await;
+        notices.recv().await.unwrap();
+        assert_eq!(followers.view(UID), NodeView::Heard(testing::serving_node()), "it was never silent");
+        assert!(notices.try_recv().is_err());
     }
 }

@@ -16,7 +16,10 @@ use kube::{
 };
 use tokio::{sync::mpsc, task::AbortHandle};
 
-use crate::observe::{StoredRoom, room_of};
+use crate::{
+    names,
+    observe::{StoredRoom, room_of},
+};
 
 /// What is known of a node.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,6 +103,9 @@ impl Followers {
 
     fn pod_exists(self: &Arc<Self>, pod: &Pod) {
         let (Some(uid), Some(room)) = (pod.uid(), room_of(pod)) else { return };
+        if names::is_of_store(pod) {
+            return;
+        }
         let mut nodes = self.lock();
         let Some(address) = running_at(pod) else {
             nodes.remove(&uid);

@@ -7,11 +7,12 @@ use futures::{
     stream::{self, BoxStream},
 };
 use k8s_openapi::api::{
-    apps::v1::StatefulSet,
+    apps::v1::{Deployment, StatefulSet},
     coordination::v1::Lease,
     core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -36,6 +37,8 @@ pub struct Caches {
     pub services: Store<Service>,
     pub network_policies: Store<NetworkPolicy>,
     pub stateful_sets: Store<StatefulSet>,
+    pub deployments: Store<Deployment>,
+    pub disruption_budgets: Store<PodDisruptionBudget>,
     pub pods: Store<Pod>,
     pub claims: Store<PersistentVolumeClaim>,
     pub endpoints: Store<EndpointSlice>,
@@ -61,6 +64,8 @@ impl Caches {
         let (services, service_changes) = scope.labelled(|_| ());
         let (network_policies, network_policy_changes) = scope.labelled(|_| ());
         let (stateful_sets, stateful_set_changes) = scope.labelled(|_| ());
+        let (deployments, deployment_changes) = scope.labelled(|_| ());
+        let (disruption_budgets, disruption_budget_changes) = scope.labelled(|_| ());
         let (claims, claim_changes) = scope.labelled(|_| ());
         let (endpoints, endpoint_changes) = scope.labelled(|_| ());
         let (pods, pod_changes) = {
@@ -75,6 +80,8 @@ impl Caches {
             service_changes,
             network_policy_changes,
             stateful_set_changes,
+            deployment_changes,
+            disruption_budget_changes,
             claim_changes,
             endpoint_changes,
             pod_changes,
@@ -87,6 +94,8 @@ impl Caches {
             services,
             network_policies,
             stateful_sets,
+            deployments,
+            disruption_budgets,
             pods,
             claims,
             endpoints,
@@ -106,6 +115,8 @@ impl Caches {
             services,
             network_policies,
             stateful_sets,
+            deployments,
+            disruption_budgets,
             pods,
             claims,
             endpoints,
@@ -119,6 +130,8 @@ impl Caches {
             services.wait_until_ready(),
             network_policies.wait_until_ready(),
             stateful_sets.wait_until_ready(),
+            deployments.wait_until_ready(),
+            disruption_budgets.wait_until_ready(),
             pods.wait_until_ready(),
             claims.wait_until_ready(),
             endpoints.wait_until_ready(),

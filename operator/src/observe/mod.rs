@@ -9,20 +9,27 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
     api::{
-        apps::v1::StatefulSet,
+        apps::v1::{Deployment, StatefulSet},
         core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount},
         discovery::v1::EndpointSlice,
         networking::v1::NetworkPolicy,
+        policy::v1::PodDisruptionBudget,
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::NamespaceResourceScope,
-    runtime::reflector::{ObjectRef, Store},
+    runtime::reflector::{self, ObjectRef},
 };
 
-use crate::{api::ChatRoom, build::Objects, error::Error, names, nodes::NodeView};
+use crate::{
+    api::{ChatRoom, Mode, Stateless, Store},
+    build::Objects,
+    error::Error,
+    names,
+    nodes::NodeView,
+};
 
 pub use caches::{Caches, StoredRoom, Watches, room_of};
 
@@ -30,7 +37,11 @@ pub use caches::{Caches, StoredRoom, Watches, room_of};
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     pub objects: Found,
+    /// Pods of the nodes.
     pub pods: Vec<Arc<Pod>>,
+    /// Pods of the store that the operator runs.
+    pub store_pods: Vec<Arc<Pod>>,
+    /// Claims of the nodes.
     pub claims: Vec<Arc<PersistentVolumeClaim>>,
     pub endpoints: Vec<Arc<EndpointSlice>>,
     /// What the nodes say of themselves, by uid of their pods.
@@ -50,6 +61,8 @@ pub type Found = Objects<
     Cached<Service>,
     Cached<NetworkPolicy>,
     Cached<StatefulSet>,
+    Cached<Deployment>,
+    Cached<PodDisruptionBudget>,
 >;
 
 impl Default for Found {
@@ -57,10 +70,15 @@ impl Default for Found {
         Self {
             service_account: None,
             config_map: None,
-            peer_service: None,
             client_service: None,
             network_policy: None,
             stateful_set: None,
+            peer_service: None,
+            deployment: None,
+            disruption_budget: None,
+            store_service: None,
+            store_network_policy: None,
+            store_stateful_set: None,
         }
     }
 }
@@ -83,13 +101,32 @@ pub async fn observe(client: &Client, caches: &Caches, room: &ChatRoom) -> Resul
     caches.wait_until_ready().await;
     let name = room.name_any();
     let mut lookup = Lookup { client, room, strangers: Vec::new(), leaving: Vec::new() };
-    let objects = Objects {
+    let found = Found {
         service_account: lookup.own(&caches.service_accounts, &names::service_account(&name)).await?,
         config_map: lookup.own(&caches.config_maps, &names::config_map(&name)).await?,
-        peer_service: lookup.own(&caches.services, &names::peer_service(&name)).await?,
         client_service: lookup.own(&caches.services, &names::client_service(&name)).await?,
         network_policy: lookup.own(&caches.network_policies, &names::network_policy(&name)).await?,
-        stateful_set: lookup.own(&caches.stateful_sets, &names::stateful_set(&name)).await?,
+        ..Found::default()
+    };
+    let objects = match &room.spec.mode {
+        Mode::Stateful(_) => Found {
+            stateful_set: lookup.own(&caches.stateful_sets, &names::stateful_set(&name)).await?,
+            peer_service: lookup.own(&caches.services, &names::peer_service(&name)).await?,
+            ..found
+        },
+        Mode::Stateless(Stateless { store, .. }) => {
+            let found = Found {
+                deployment: lookup.own(&caches.deployments, &names::deployment(&name)).await?,
+                disruption_budget: lookup
+                    .own(&caches.disruption_budgets, &names::disruption_budget(&name))
+                    .await?,
+                ..found
+            };
+            match store {
+                Store::Valkey(_) => found,
+                Store::Managed(_) => lookup.store(caches, &names::store(&name), found).await?,
+            }
+        }
     };
     let Lookup { strangers, leaving, .. } = lookup;
     let of_room = |meta: &ObjectMeta| {
@@ -98,7 +135,9 @@ pub async fn observe(client: &Client, caches: &Caches, room: &ChatRoom) -> Resul
     };
     let mut pods = caches.pods.state_filter(|pod| of_room(&pod.metadata));
     pods.sort_by_key(|pod| pod.name_any());
-    let mut claims = caches.claims.state_filter(|claim| of_room(&claim.metadata));
+    let (store_pods, pods) = pods.into_iter().partition::<Vec<_>, _>(|pod| names::is_of_store(pod.as_ref()));
+    let mut claims =
+        caches.claims.state_filter(|claim| of_room(&claim.metadata) && !names::is_of_store(claim));
     claims.sort_by_key(|claim| claim.name_any());
     let endpoints = caches.endpoints.state_filter(|slice| of_room(&slice.metadata));
     let nodes = pods
@@ -106,7 +145,7 @@ pub async fn observe(client: &Client, caches: &Caches, room: &ChatRoom) -> Resul
         .filter_map(|pod| pod.uid())
         .map(|uid| (uid.clone(), caches.followers.view(&uid)))
         .collect();
-    Ok(Observed { objects, pods, claims, endpoints, nodes, strangers, leaving })
+    Ok(Observed { objects, pods, store_pods, claims, endpoints, nodes, strangers, leaving })
 }
 
 struct Lookup<'a> {
@@ -117,8 +156,18 @@ struct Lookup<'a> {
 }
 
 impl Lookup<'_> {
+    /// The objects of the store that the operator runs, put to the others.
+    async fn store(&mut self, caches: &Caches, name: &str, found: Found) -> Result<Found, Error> {
+        Ok(Found {
+            store_service: self.own(&caches.services, name).await?,
+            store_network_policy: self.own(&caches.network_policies, name).await?,
+            store_stateful_set: self.own(&caches.stateful_sets, name).await?,
+            ..found
+        })
+    }
+
     /// The room's object of that name, if there is one.
-    async fn own<K>(&mut self, cache: &Store<K>, name: &str) -> Result<Cached<K>, Error>
+    async fn own<K>(&mut self, cache: &reflector::Store<K>, name: &str) -> Result<Cached<K>, Error>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug,
         K: serde::de::DeserializeOwned + 'static,

@@ -4,6 +4,7 @@
 
 mod difference;
 pub mod rollout;
+pub mod scale;
 mod settings;
 pub mod storage;
 
@@ -11,21 +12,26 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
-    apps::v1::StatefulSet,
+    apps::v1::{Deployment, StatefulSet},
     core::v1::{ConfigMap, Service, ServiceAccount},
     networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
 };
 use kube::Resource;
 
 use crate::{
-    build::{self, Objects},
+    build::{self, Objects, Wanted},
     observe::{Found, Observed},
+    pods,
     validate::Room,
 };
 
 /// What has to be done for a room.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
+    /// Whether the Secret of the room's own store is to be made if it is not there. It is never read, so it is tried when
+    /// somebody may be waiting for it.
+    pub offer_secret: bool,
     pub objects: Changes,
     /// `spec.replicas` that the room is given because it has none.
     pub seed: Option<i32>,
@@ -42,6 +48,8 @@ pub type Changes = Objects<
     Change<Service>,
     Change<NetworkPolicy>,
     Change<StatefulSet>,
+    Change<Deployment>,
+    Change<PodDisruptionBudget>,
 >;
 
 impl Default for Changes {
@@ -49,10 +57,15 @@ impl Default for Changes {
         Self {
             service_account: None,
             config_map: None,
-            peer_service: None,
             client_service: None,
             network_policy: None,
             stateful_set: None,
+            peer_service: None,
+            deployment: None,
+            disruption_budget: None,
+            store_service: None,
+            store_network_policy: None,
+            store_stateful_set: None,
         }
     }
 }
@@ -62,10 +75,21 @@ impl Default for Changes {
 pub enum Step {
     /// A pod of an outdated revision that cannot become ready holds up its replacement.
     DeleteStuckPod { target: Target, because: String },
+    /// Tell Kubernetes which nodes to stop first; it is told to stop some only when it knows.
+    RankPods { ranks: Vec<Rank> },
     /// Ask for a larger volume.
     GrowClaim { target: Target, size: String },
     /// Delete the StatefulSet and leave its pods, so that it can be created with another claim template.
     ReplaceStatefulSet { target: Target },
+}
+
+/// A pod's place in the order in which pods are stopped: lower ones first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rank {
+    pub pod: Target,
+    pub cost: i32,
+    /// Seconds since 1970.
+    pub at: i64,
 }
 
 /// An object at a version.
@@ -94,41 +118,67 @@ pub fn plan(room: &Room, observed: &Observed, now: Timestamp) -> Plan {
     if room.paused || !observed.leaving.is_empty() {
         return Plan::default();
     }
+    let scaling = scale::scaling(room, observed, now);
     let circumstances = build::Circumstances {
         revision: settings::revision(room, observed.objects.config_map.as_deref(), now),
         template_size: storage::template_size(room, observed),
+        replicas: scaling.replicas,
     };
     let wanted = build::objects(room, &circumstances);
     Plan {
+        offer_secret: secret_may_be_missing(room, observed),
         objects: changes(wanted, &observed.objects),
         seed: room.wish.is_none().then(|| existing_replicas(&observed.objects).unwrap_or(FIRST_REPLICAS)),
-        step: rollout::step(observed).or_else(|| storage::step(room, observed)),
+        step: rollout::step(observed).or_else(|| storage::step(room, observed)).or(scaling.step),
     }
 }
 
-fn existing_replicas(found: &Found) -> Option<i32> {
-    found.stateful_set.as_ref().and_then(|set| set.spec.replicas)
+/// Whether a pod may be waiting for the store's Secret, or is about to.
+fn secret_may_be_missing(room: &Room, observed: &Observed) -> bool {
+    let waits = || observed.pods.iter().chain(&observed.store_pods).any(|pod| pods::waits_for_volumes(pod));
+    room.managed_store().is_some() && (observed.objects.store_stateful_set.is_none() || waits())
 }
 
-fn changes(wanted: Objects, found: &Found) -> Changes {
-    let Objects { service_account, config_map, peer_service, client_service, network_policy, stateful_set } =
-        wanted;
+fn existing_replicas(found: &Found) -> Option<i32> {
+    let deployed = || found.deployment.as_ref().and_then(|deployment| deployment.spec.replicas);
+    found.stateful_set.as_ref().and_then(|set| set.spec.replicas).or_else(deployed)
+}
+
+fn changes(wanted: Wanted, found: &Found) -> Changes {
+    let Objects {
+        service_account,
+        config_map,
+        client_service,
+        network_policy,
+        stateful_set,
+        peer_service,
+        deployment,
+        disruption_budget,
+        store_service,
+        store_network_policy,
+        store_stateful_set,
+    } = wanted;
     Objects {
-        service_account: change(service_account, found.service_account.as_ref()),
-        config_map: change(config_map, found.config_map.as_ref()),
-        peer_service: change(peer_service, found.peer_service.as_ref()),
+        service_account: change(Some(service_account), found.service_account.as_ref()),
+        config_map: change(Some(config_map), found.config_map.as_ref()),
         client_service: change(client_service, found.client_service.as_ref()),
         network_policy: change(network_policy, found.network_policy.as_ref()),
         stateful_set: change(stateful_set, found.stateful_set.as_ref()),
+        peer_service: change(peer_service, found.peer_service.as_ref()),
+        deployment: change(deployment, found.deployment.as_ref()),
+        disruption_budget: change(disruption_budget, found.disruption_budget.as_ref()),
+        store_service: change(store_service, found.store_service.as_ref()),
+        store_network_policy: change(store_network_policy, found.store_network_policy.as_ref()),
+        store_stateful_set: change(store_stateful_set, found.store_stateful_set.as_ref()),
     }
 }
 
 /// The object to write, if it differs from the one that exists. One that is being deleted is waited for.
-fn change<K>(wanted: K, found: Option<&Arc<K>>) -> Change<K>
+fn change<K>(wanted: Option<K>, found: Option<&Arc<K>>) -> Change<K>
 where
     K: Resource<DynamicType = ()> + serde::Serialize,
 {
-    let wanted = difference::stamped(wanted);
+    let wanted = difference::stamped(wanted?);
     match found {
         Some(found) if found.meta().deletion_timestamp.is_some() => None,
         Some(found) if !difference::differs(&wanted, found.as_ref()) => None,

@@ -7,12 +7,14 @@ use super::{Step, Target};
 use crate::{names, observe::Observed, quantity, validate::Room};
 
 /// Volume size for the claim template: as it stands while the StatefulSet stands.
-pub(super) fn template_size(room: &Room, observed: &Observed) -> Quantity {
-    existing_template_size(observed).cloned().unwrap_or_else(|| room.storage.size.clone())
+pub(super) fn template_size(room: &Room, observed: &Observed) -> Option<Quantity> {
+    let volume = room.volume()?;
+    Some(existing_template_size(observed).cloned().unwrap_or_else(|| volume.size.clone()))
 }
 
 pub(super) fn step(room: &Room, observed: &Observed) -> Option<Step> {
-    let wanted = quantity::milli(&room.storage.size.0)?;
+    let volume = room.volume()?;
+    let wanted = quantity::milli(&volume.size.0)?;
     let smaller = |size: &Quantity| quantity::milli(&size.0).is_some_and(|size| size < wanted);
     let small_claim = observed
         .claims
@@ -20,14 +22,11 @@ pub(super) fn step(room: &Room, observed: &Observed) -> Option<Step> {
         .filter(|claim| claim.metadata.deletion_timestamp.is_none() && is_data(claim, &room.name))
         .find(|claim| requested(claim).is_some_and(smaller));
     if let Some(claim) = small_claim {
-        return Some(Step::GrowClaim {
-            target: Target::of(claim.as_ref()),
-            size: room.storage.size.0.clone(),
-        });
+        return Some(Step::GrowClaim { target: Target::of(claim.as_ref()), size: volume.size.0.clone() });
     }
     let set = observed.objects.stateful_set.as_deref()?;
     let template = existing_template_size(observed)?;
-    (set.metadata.deletion_timestamp.is_none() && !quantity::same(&template.0, &room.storage.size.0))
+    (set.metadata.deletion_timestamp.is_none() && !quantity::same(&template.0, &volume.size.0))
         .then(|| Step::ReplaceStatefulSet { target: Target::of(set) })
 }
 

@@ -11,6 +11,16 @@ pub const STALLED: &str = "Stalled";
 /// There while another number of nodes runs than `spec.replicas` wishes for.
 pub const SCALING_LIMITED: &str = "ScalingLimited";
 
+/// There for a stateless room: whether its nodes reach the store that holds its log.
+pub const STORE_REACHABLE: &str = "StoreReachable";
+
+pub const STORE_ANSWERS: &str = "StoreAnswers";
+pub const STORE_UNREACHABLE: &str = "StoreUnreachable";
+pub const STORE_REFUSED: &str = "StoreRefused";
+pub const NO_NODE_KNOWS: &str = "NoNodeKnows";
+pub const SCALING: &str = "Scaling";
+pub const SCALED_TO_ZERO: &str = "ScaledToZero";
+pub const NO_PODS: &str = "PodsRefused";
 pub const SERVING: &str = "Serving";
 pub const INVALID_SPEC: &str = "InvalidSpec";
 pub const NAME_TAKEN: &str = "NameTaken";
@@ -37,9 +47,33 @@ pub const PAUSED: &str = "Paused";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     pub type_: &'static str,
-    pub status: bool,
+    pub status: Truth,
     pub reason: String,
     pub message: String,
+}
+
+/// Whether what a condition is called is so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truth {
+    True,
+    False,
+    Unknown,
+}
+
+impl Truth {
+    fn word(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+impl From<bool> for Truth {
+    fn from(value: bool) -> Self {
+        if value { Self::True } else { Self::False }
+    }
 }
 
 /// Longest message that the API server takes.
@@ -50,7 +84,7 @@ pub fn with_times(claims: Vec<Claim>, old: &[Condition], generation: i64, now: &
     claims
         .into_iter()
         .map(|claim| {
-            let status = if claim.status { "True" } else { "False" };
+            let status = claim.status.word();
             let before =
                 old.iter().find(|condition| condition.type_ == claim.type_ && condition.status == status);
             Condition {

@@ -1,5 +1,6 @@
 //! Events of a room: what was done, and what turned. A failed event never fails a reconcile.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Client, Resource,
     runtime::events::{Event, EventType, Recorder, Reporter},
@@ -45,6 +46,16 @@ pub fn of_outcome(outcome: &Outcome) -> Vec<Event> {
                 "DeletePod",
                 format!("deleted pod {} of an outdated spec: {because}", target.name),
             ),
+            Step::RankPods { ranks } => {
+                let mut ranks: Vec<_> = ranks.iter().collect();
+                ranks.sort_by_key(|rank| rank.cost);
+                let order: Vec<_> = ranks.iter().map(|rank| rank.pod.name.as_str()).collect();
+                (
+                    "RankedNodes",
+                    "RankPods",
+                    format!("nodes are stopped in this order, emptiest first: {}", order.join(", ")),
+                )
+            }
             Step::GrowClaim { target, size } => (
                 "GrowingVolume",
                 "GrowClaim",
@@ -71,6 +82,7 @@ pub fn of_status(old: Option<&ChatRoomStatus>, new: &ChatRoomStatus) -> Vec<Even
         .iter()
         .filter(|condition| !PASSING.contains(&condition.reason.as_str()))
         .filter(|condition| condition.type_ != conditions::RECONCILING)
+        .filter(|condition| condition.type_ != conditions::STORE_REACHABLE || store_turned(old, condition))
         // What has stalled is not ready for the same reason, and that was told.
         .filter(|condition| {
             condition.type_ != conditions::STALLED
@@ -82,15 +94,27 @@ pub fn of_status(old: Option<&ChatRoomStatus>, new: &ChatRoomStatus) -> Vec<Even
                 .is_none_or(|old| old.status != condition.status || old.reason != condition.reason)
         })
         .map(|condition| {
-            let good = condition.type_ == conditions::READY && condition.status == "True";
+            let good = condition.type_ != conditions::STALLED
+                && condition.type_ != conditions::SCALING_LIMITED
+                && condition.status == "True";
             let type_ = if good { EventType::Normal } else { EventType::Warning };
             event(type_, &condition.reason, "Observe", &condition.message)
         })
         .collect()
 }
 
+/// Whether a store was lost, or is back. That it is there at first, or that nobody knows, is no news.
+fn store_turned(old: &[Condition], now: &Condition) -> bool {
+    let before = find(old, &now.type_).map(|condition| condition.status.as_str());
+    match now.status.as_str() {
+        "False" => true,
+        "True" => before == Some("False"),
+        _ => false,
+    }
+}
+
 /// Reasons for not being ready that are part of a good start or roll.
-const PASSING: [&str; 7] = [
+const PASSING: [&str; 9] = [
     conditions::CREATING,
     conditions::STARTING,
     conditions::STOPPING,
@@ -98,6 +122,8 @@ const PASSING: [&str; 7] = [
     conditions::NODE_RECOVERING,
     conditions::NODE_DRAINING,
     conditions::NO_ENDPOINT,
+    conditions::SCALING,
+    conditions::SCALED_TO_ZERO,
 ];
 
 pub fn event(type_: EventType, reason: &str, action: &str, note: &str) -> Event {

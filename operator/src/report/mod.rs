@@ -2,8 +2,11 @@
 
 pub mod conditions;
 pub mod events;
+mod guarantees;
 pub mod nodes;
 pub mod status;
+mod store;
+mod verdict;
 
 use std::time::Duration;
 

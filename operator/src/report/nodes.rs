@@ -2,14 +2,18 @@
 
 use contract::status::{NodeState, NodeStatus};
 use k8s_openapi::{
-    api::{core::v1::Pod, discovery::v1::EndpointSlice},
+    api::{
+        apps::v1::{Deployment, DeploymentCondition},
+        core::v1::Pod,
+        discovery::v1::EndpointSlice,
+    },
     jiff::Timestamp,
 };
 use kube::ResourceExt;
 
-use super::conditions;
+use super::{conditions, store};
 use crate::{
-    api::{MemberState, NodeRow},
+    api::{KeyRef, MemberState, Mode, NodeRow, Stateless, Store},
     names,
     nodes::NodeView,
     observe::Observed,
@@ -22,41 +26,76 @@ pub struct Nodes {
     pub rows: Vec<NodeRow>,
     /// How many of them clients can join and talk on.
     pub serving: i32,
-    /// What the first node that does not serve waits for.
+    /// How many of them are being stopped.
+    pub stopping: i32,
+    /// What the first node that does not serve waits for; one that is to stay goes before one that is being stopped.
     pub trouble: Option<Trouble>,
 }
 
-pub fn look(room: &str, observed: &Observed, now: Timestamp) -> Nodes {
+pub fn look(room: &str, mode: &Mode, observed: &Observed, now: Timestamp) -> Nodes {
     let mut nodes = Nodes::default();
+    let mut last = None;
     for pod in &observed.pods {
         let uid = pod.uid().unwrap_or_default();
         let view = observed.nodes.get(&uid);
-        let trouble = not_serving(room, observed, pod, view, now);
+        let trouble = not_serving(room, mode, observed, pod, view, now);
         nodes.rows.push(row(pod, view, trouble.as_ref()));
         match trouble {
             None => nodes.serving += 1,
+            Some(trouble) if pod.metadata.deletion_timestamp.is_some() => {
+                nodes.stopping += 1;
+                last.get_or_insert(trouble);
+            }
             Some(trouble) => {
                 nodes.trouble.get_or_insert(trouble);
             }
         }
     }
     if nodes.rows.is_empty() {
-        nodes.trouble = Some(no_pod(room, observed));
+        last = Some(no_pod(room, mode, observed));
     }
+    nodes.trouble = nodes.trouble.or_else(|| pods_refused(observed)).or(last);
     nodes
+}
+
+/// Why Kubernetes makes no pods of the Deployment: a quota, or a rule of the cluster.
+fn pods_refused(observed: &Observed) -> Option<Trouble> {
+    let deployment = observed.objects.deployment.as_deref()?;
+    let failure = deployment_condition(deployment, "ReplicaFailure", "True")?;
+    let why = failure.message.as_deref().unwrap_or("no reason is given");
+    waiting(
+        conditions::NO_PODS,
+        format!("Kubernetes makes no pod of Deployment {}: {why}", deployment.name_any()),
+    )
+}
+
+/// The Deployment's condition of that type, if it has that status.
+pub(super) fn deployment_condition<'a>(
+    deployment: &'a Deployment,
+    type_: &str,
+    status: &str,
+) -> Option<&'a DeploymentCondition> {
+    deployment.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| {
+        condition.type_.as_deref() == Some(type_) && condition.status.as_deref() == Some(status)
+    })
 }
 
 fn row(pod: &Pod, view: Option<&NodeView>, trouble: Option<&Trouble>) -> NodeRow {
     let heard = heard(view);
+    let stopping = pod.metadata.deletion_timestamp.is_some();
     NodeRow {
         pod: pod.name_any(),
-        state: heard.map_or(MemberState::Unknown, |status| match status.state {
-            NodeState::Recovering => MemberState::Recovering,
-            NodeState::Serving => MemberState::Serving,
-            NodeState::ReadOnly => MemberState::ReadOnly,
-            NodeState::Draining => MemberState::Draining,
-        }),
-        member: heard.map(|status| status.member.clone()),
+        state: if stopping {
+            MemberState::Draining
+        } else {
+            heard.map_or(MemberState::Unknown, |status| match status.state {
+                NodeState::Recovering => MemberState::Recovering,
+                NodeState::Serving => MemberState::Serving,
+                NodeState::ReadOnly => MemberState::ReadOnly,
+                NodeState::Draining => MemberState::Draining,
+            })
+        },
+        member: heard.map(|status| status.member.clone()).filter(|member| !member.is_empty()),
         version: heard.map(|status| status.version.clone()),
         connections: heard.map_or(0, |status| status.connections),
         reason: trouble.map(|trouble| trouble.message.clone()).unwrap_or_default(),
@@ -74,6 +113,7 @@ pub fn heard(view: Option<&NodeView>) -> Option<&NodeStatus> {
 /// Why clients cannot join and talk on the node; `None` if they can.
 fn not_serving(
     room: &str,
+    mode: &Mode,
     observed: &Observed,
     pod: &Pod,
     view: Option<&NodeView>,
@@ -83,17 +123,23 @@ fn not_serving(
     if let Some(lost_at) = pods::lost_at(pod) {
         return stopping(pod, lost_at <= now);
     }
+    if let Mode::Stateless(_) = mode
+        && let Some(message) = store::refusal(observed, pod)
+    {
+        return Some(Trouble { reason: conditions::STORE_REFUSED.into(), message, lasting: true });
+    }
     if let Some(trouble) = pods::trouble(pod) {
         return Some(trouble);
     }
     if pod.status.as_ref().and_then(|status| status.phase.as_deref()) != Some("Running") {
-        return not_running(observed, &name);
+        return not_running(mode, observed, pod);
     }
     match view {
         Some(NodeView::Heard(status)) => match status.state {
             NodeState::Serving => {}
             NodeState::Recovering => {
-                return node(conditions::NODE_RECOVERING, &name, "reads its log", status);
+                let does = if store::has_log(status) { "reads its log" } else { "begins" };
+                return node(conditions::NODE_RECOVERING, &name, does, status);
             }
             NodeState::ReadOnly => {
                 return node(conditions::NODE_READ_ONLY, &name, "takes no messages", status);
@@ -149,7 +195,20 @@ fn host(pod: &Pod) -> &str {
     pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("(none)")
 }
 
-fn not_running(observed: &Observed, pod: &str) -> Option<Trouble> {
+fn not_running(mode: &Mode, observed: &Observed, pod: &Pod) -> Option<Trouble> {
+    let waits = pods::waits_for_volumes(pod);
+    let pod = pod.name_any();
+    if let Mode::Stateless(Stateless { store: Store::Valkey(store), .. }) = mode
+        && waits
+    {
+        let KeyRef { name, key } = &store.url_from.secret_key_ref;
+        return waiting(
+            conditions::STARTING,
+            format!(
+                "pod {pod} is starting; it needs Secret {name} with key {key}, see `kubectl describe pod {pod}`"
+            ),
+        );
+    }
     let claim = format!("{}-{pod}", names::DATA_VOLUME);
     let pending = observed.claims.iter().any(|found| {
         found.name_any() == claim
@@ -164,12 +223,17 @@ fn not_running(observed: &Observed, pod: &str) -> Option<Trouble> {
     waiting(conditions::STARTING, format!("pod {pod} is starting"))
 }
 
-fn no_pod(room: &str, observed: &Observed) -> Trouble {
-    let set = names::stateful_set(room);
-    let message = if observed.objects.stateful_set.is_some() {
-        format!("StatefulSet {set} has no pod yet: see `kubectl describe statefulset {set}`")
+fn no_pod(room: &str, mode: &Mode, observed: &Observed) -> Trouble {
+    let (kind, name, there) = match mode {
+        Mode::Stateful(_) => {
+            ("StatefulSet", names::stateful_set(room), observed.objects.stateful_set.is_some())
+        }
+        Mode::Stateless(_) => ("Deployment", names::deployment(room), observed.objects.deployment.is_some()),
+    };
+    let message = if there {
+        format!("{kind} {name} has no pod yet: see `kubectl describe {} {name}`", kind.to_lowercase())
     } else {
-        format!("StatefulSet {set} is being created")
+        format!("{kind} {name} is being created")
     };
     Trouble { reason: conditions::CREATING.into(), message, lasting: false }
 }

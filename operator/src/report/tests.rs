@@ -190,7 +190,7 @@ fn pods_in_trouble_are_named_with_what_to_do() {
     for (status, words) in cases {
         let observed =
             crate::observe::Observed { pods: vec![pod("a-0", &status).into()], ..Default::default() };
-        let looked = nodes::look("a", &observed, NOW);
+        let looked = nodes::look("a", &small_room().spec.mode, &observed, NOW);
         assert_eq!(looked.trouble.unwrap().message, words);
         assert_eq!(looked.serving, 0);
     }
@@ -202,7 +202,7 @@ fn a_pod_lost_with_its_kubernetes_node_is_told_apart_from_one_that_stops() {
     gone.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(NOW));
     gone.spec.as_mut().unwrap().node_name = Some("node7".into());
     let observed = crate::observe::Observed { pods: vec![gone.into()], ..Default::default() };
-    let told = |now| nodes::look("a", &observed, now).trouble.unwrap();
+    let told = |now| nodes::look("a", &small_room().spec.mode, &observed, now).trouble.unwrap();
     assert_eq!(told(NOW).message, "pod a-0 is being stopped");
     let turns = status::turns_at(&Default::default(), &observed, NOW).unwrap();
     let lost = told(turns);

@@ -1,6 +1,7 @@
 //! What tests share: a room, a node, and a model of Kubernetes.
 
 mod model;
+mod stateless;
 
 use contract::status::{Durability, NodeState, NodeStatus};
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
@@ -11,6 +12,7 @@ use crate::{
 };
 
 pub(crate) use model::Model;
+pub(crate) use stateless::busiest_first;
 
 pub(crate) const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
@@ -30,8 +32,17 @@ pub(crate) fn small_room() -> ChatRoom {
     room(serde_json::json!({"mode": {"stateful": {}}}))
 }
 
+/// A stateless room with that store.
+pub(crate) fn stateless_room(replicas: i32, store: &serde_json::Value) -> ChatRoom {
+    room(serde_json::json!({"replicas": replicas, "mode": {"stateless": {"store": store}}}))
+}
+
 pub(crate) fn defaults() -> Defaults {
-    Defaults { node_image: Some("chat-node:1".into()), operator_namespace: Some("chatroom-system".into()) }
+    Defaults {
+        node_image: Some("chat-node:1".into()),
+        store_image: "store:1".into(),
+        operator_namespace: Some("chatroom-system".into()),
+    }
 }
 
 /// A node on which clients can join and talk.

@@ -39,7 +39,11 @@ pub(crate) struct Model {
     pub volumes_grow: bool,
     /// Whether the StatefulSet controller waits for a pod that is not ready before it replaces it, as some do.
     pub waits_for_bad_pods: bool,
-    versions: u64,
+    /// Whether the Secret of the room's own store is there.
+    pub secret: bool,
+    /// Why the nodes do not reach their store, if they do not.
+    pub store_away: Option<String>,
+    pub(super) versions: u64,
 }
 
 /// What one reconcile wrote.
@@ -64,6 +68,8 @@ impl Model {
             now: NOW,
             volumes_grow: true,
             waits_for_bad_pods: false,
+            secret: false,
+            store_away: None,
             versions: 10,
         }
     }
@@ -111,23 +117,40 @@ impl Model {
     }
 
     fn apply(&mut self, plan: Plan) -> Outcome {
-        let Plan { objects, seed, step } = plan;
+        let Plan { offer_secret, objects, seed, step } = plan;
         let Objects {
             service_account,
             config_map,
-            peer_service,
             client_service,
             network_policy,
             stateful_set,
+            peer_service,
+            deployment,
+            disruption_budget,
+            store_service,
+            store_network_policy,
+            store_stateful_set,
         } = objects;
-        let mut outcome = Outcome { workload_written: stateful_set.is_some(), ..Outcome::default() };
+        let workload_written = stateful_set.is_some() || deployment.is_some();
+        let mut outcome = Outcome { workload_written, ..Outcome::default() };
+        if offer_secret && !std::mem::replace(&mut self.secret, true) {
+            outcome.written.push("Secret".into());
+        }
+        if let (Some(new), Some(old)) = (&deployment, &self.observed.objects.deployment) {
+            self.assert_ranked(new, old);
+        }
         let found = &mut self.observed.objects;
         let versions = &mut self.versions;
         store(service_account, &mut found.service_account, versions, &mut outcome);
         store(config_map, &mut found.config_map, versions, &mut outcome);
-        store(peer_service, &mut found.peer_service, versions, &mut outcome);
         store(client_service, &mut found.client_service, versions, &mut outcome);
         store(network_policy, &mut found.network_policy, versions, &mut outcome);
+        store(peer_service, &mut found.peer_service, versions, &mut outcome);
+        store(disruption_budget, &mut found.disruption_budget, versions, &mut outcome);
+        store(store_service, &mut found.store_service, versions, &mut outcome);
+        store(store_network_policy, &mut found.store_network_policy, versions, &mut outcome);
+        store(store_stateful_set, &mut found.store_stateful_set, versions, &mut outcome);
+        store(deployment, &mut found.deployment, versions, &mut outcome);
         if let (Some(new), Some(old)) = (&stateful_set, &found.stateful_set) {
             assert_eq!(
                 json!(new.spec.volume_claim_templates.as_ref().map(|claims| claims[0].spec.clone())),
@@ -172,12 +195,16 @@ impl Model {
                     }
                 }
             }
+            Step::RankPods { ranks } => self.rank(ranks),
         }
         outcome.stepped = Some(step);
     }
 
     /// What Kubernetes does of itself; says whether it did something.
     pub(crate) fn kubernetes(&mut self) -> bool {
+        if self.observed.objects.deployment.is_some() || self.observed.objects.store_stateful_set.is_some() {
+            return self.stateless_kubernetes();
+        }
         let Some(set) = self.observed.objects.stateful_set.clone() else { return false };
         let before = (self.observed.pods.len(), self.pod_state());
         let revision = build::hash(&set.spec.template);
@@ -284,7 +311,7 @@ fn claim_of(size: &str) -> PersistentVolumeClaim {
     .expect("a claim")
 }
 
-fn endpoint(uid: &str) -> EndpointSlice {
+pub(super) fn endpoint(uid: &str) -> EndpointSlice {
     serde_json::from_value(json!({
         "metadata": {"labels": {names::SERVICE_NAME_LABEL: "lounge"}},
         "addressType": "IPv4",

@@ -65,7 +65,7 @@ fn what_is_written_into_the_config_map_is_read_by_the_node() {
         "chat": {"motd": "it's: \"# quoted\"\n  - and odd", "channels": [{"name": "#ä{}", "topic": "yes"}]},
         "listeners": {"web": {"enabled": false}},
     }));
-    let circumstances = build::Circumstances { revision: 7, template_size: room.storage.size.clone() };
+    let circumstances = build::Circumstances { revision: 7, template_size: None, replicas: 1 };
     let map = build::objects(&room, &circumstances).config_map;
     assert_eq!(build::read_config(&map), Some(NodeConfig { revision: Some(7), ..room.config }));
 }

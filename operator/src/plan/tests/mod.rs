@@ -1,3 +1,5 @@
+mod stateless;
+
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -17,6 +19,7 @@ fn started() -> Model {
 fn stateful(model: &mut Model, change: impl FnOnce(&mut crate::api::Stateful)) {
     model.edit(|spec| match &mut spec.mode {
         crate::api::Mode::Stateful(stateful) => change(stateful),
+        crate::api::Mode::Stateless(_) => panic!("the room is stateful"),
     });
 }
 
@@ -33,9 +36,9 @@ fn a_new_room_gets_every_object_and_then_nothing_more() {
         [
             "ServiceAccount lounge-node",
             "ConfigMap lounge-config",
-            "Service lounge-nodes",
             "Service lounge",
             "NetworkPolicy lounge",
+            "Service lounge-nodes",
             "StatefulSet lounge",
             "replicas"
         ]

@@ -1,0 +1,170 @@
+//! Pods of nodes, the same in both shapes but for where their log is.
+
+use contract::{ports, status};
+use k8s_openapi::{
+    api::core::v1::{
+        Container, ContainerPort, HTTPGetAction, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
+        Toleration, TopologySpreadConstraint, Volume, VolumeMount,
+    },
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+};
+
+use super::{STORE_CA_FILE, STORE_URL_FILE, hash, metadata, security, volumes};
+use crate::{
+    api::{CaSource, ValkeyStore},
+    names,
+    validate::{Room, Shape, Store},
+};
+
+/// Time between the end of a drain and the kill.
+const GRACE_AFTER_DRAIN_SECONDS: i64 = 15;
+/// How long a node may read its log before it is restarted: an hour.
+const STARTUP_FAILURES: i32 = 3_600;
+/// How long pods stay bound to a Kubernetes node that does not answer.
+const TOLERATION_SECONDS: i64 = 30;
+const CONFIG_VOLUME: &str = "config";
+const CONFIG_DIRECTORY: &str = "/etc/chat-node";
+const STORE_URL_VOLUME: &str = "store-url";
+const STORE_CA_VOLUME: &str = "store-ca";
+
+pub(super) fn template(room: &Room) -> PodTemplateSpec {
+    let (log_volumes, log_mounts): (Vec<_>, Vec<_>) = log_volumes(room).into_iter().unzip();
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(names::labels(&room.name)),
+            // The revision is left out of `room.config`: a rising number alone is no reason to roll.
+            annotations: Some([(names::CONFIG_ANNOTATION.into(), hash(&room.config))].into()),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(PodSpec {
+            service_account_name: Some(names::service_account(&room.name)),
+            automount_service_account_token: Some(false),
+            // The variables would grow with every Service of the namespace.
+            enable_service_links: Some(false),
+            termination_grace_period_seconds: Some(
+                i64::try_from(room.config.drain_deadline.as_secs()).expect("validated to minutes")
+                    + GRACE_AFTER_DRAIN_SECONDS,
+            ),
+            security_context: Some(security::of_pod()),
+            topology_spread_constraints: Some(vec![TopologySpreadConstraint {
+                max_skew: 1,
+                topology_key: "kubernetes.io/hostname".into(),
+                when_unsatisfiable: "ScheduleAnyway".into(),
+                label_selector: Some(metadata::selector(room)),
+                // Else the pods that a roll is about to end would decide where the new ones go.
+                match_label_keys: matches!(room.shape, Shape::Stateless(_))
+                    .then(|| vec![names::TEMPLATE_HASH_LABEL.into()]),
+                ..TopologySpreadConstraint::default()
+            }]),
+            tolerations: Some(leave_soon()),
+            containers: vec![container(room, log_mounts.into_iter().flatten().collect())],
+            volumes: Some(
+                [volumes::config_map(CONFIG_VOLUME, &names::config_map(&room.name))]
+                    .into_iter()
+                    .chain(log_volumes.into_iter().flatten())
+                    .collect(),
+            ),
+            ..PodSpec::default()
+        }),
+    }
+}
+
+/// What the log needs, each with its mount. The volume of a stateful node comes from its claim.
+fn log_volumes(room: &Room) -> Vec<(Option<Volume>, Option<VolumeMount>)> {
+    match &room.shape {
+        Shape::Stateful(_) => vec![(None, Some(volumes::mount(names::DATA_VOLUME, "/data")))],
+        Shape::Stateless(Store::Managed(store)) => vec![url(&store.secret, names::STORE_URL_KEY)],
+        Shape::Stateless(Store::Valkey(ValkeyStore { url_from, ca_from })) => {
+            let reference = &url_from.secret_key_ref;
+            let mut volumes = vec![url(&reference.name, &reference.key)];
+            volumes.extend(ca_from.as_ref().map(certificates));
+            volumes
+        }
+    }
+}
+
+fn url(secret: &str, key: &str) -> (Option<Volume>, Option<VolumeMount>) {
+    let (directory, file) = place(STORE_URL_FILE);
+    (
+        Some(volumes::secret_key(STORE_URL_VOLUME, secret, key, file)),
+        Some(volumes::read_only(STORE_URL_VOLUME, directory)),
+    )
+}
+
+fn certificates(source: &CaSource) -> (Option<Volume>, Option<VolumeMount>) {
+    let (directory, file) = place(STORE_CA_FILE);
+    let volume = match source {
+        CaSource::SecretKeyRef(key) => volumes::secret_key(STORE_CA_VOLUME, &key.name, &key.key, file),
+        CaSource::ConfigMapKeyRef(key) => volumes::config_map_key(STORE_CA_VOLUME, &key.name, &key.key, file),
+    };
+    (Some(volume), Some(volumes::read_only(STORE_CA_VOLUME, directory)))
+}
+
+/// Directory and name of a file.
+fn place(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').expect("the path is absolute")
+}
+
+fn container(room: &Room, log_mounts: Vec<VolumeMount>) -> Container {
+    let client_ports =
+        [("irc", room.irc_port.map(|_| ports::IRC)), ("web", room.web_port.map(|_| ports::WEB))];
+    Container {
+        name: names::NODE_CONTAINER.into(),
+        image: Some(room.image.clone()),
+        image_pull_policy: room.image_pull_policy.map(Into::into),
+        args: Some(vec!["--config".into(), format!("{CONFIG_DIRECTORY}/{}", names::CONFIG_FILE)]),
+        ports: Some(
+            client_ports
+                .into_iter()
+                .filter_map(|(name, port)| port.map(|port| container_port(name, port)))
+                .chain([container_port("admin", ports::ADMIN)])
+                .collect(),
+        ),
+        resources: (room.resources != ResourceRequirements::default()).then(|| room.resources.clone()),
+        startup_probe: Some(probe(status::LIVEZ, 1, STARTUP_FAILURES)),
+        liveness_probe: Some(probe(status::LIVEZ, 10, 3)),
+        readiness_probe: Some(probe(status::READYZ, 1, 3)),
+        // The last lines of the log say why a node ended; the status shows them.
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
+        security_context: Some(security::of_container()),
+        volume_mounts: Some(
+            log_mounts.into_iter().chain([volumes::read_only(CONFIG_VOLUME, CONFIG_DIRECTORY)]).collect(),
+        ),
+        ..Container::default()
+    }
+}
+
+pub(super) fn container_port(name: &str, port: u16) -> ContainerPort {
+    ContainerPort {
+        name: Some(name.into()),
+        container_port: i32::from(port),
+        protocol: Some("TCP".into()),
+        ..ContainerPort::default()
+    }
+}
+
+fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.into()),
+            port: IntOrString::String("admin".into()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period_seconds),
+        timeout_seconds: Some(2),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}
+
+/// A pod on a Kubernetes node that does not answer is given up sooner than by default.
+pub(super) fn leave_soon() -> Vec<Toleration> {
+    let toleration = |taint: &str| Toleration {
+        key: Some(taint.into()),
+        operator: Some("Exists".into()),
+        effect: Some("NoExecute".into()),
+        toleration_seconds: Some(TOLERATION_SECONDS),
+        value: None,
+    };
+    ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"].map(toleration).into()
+}

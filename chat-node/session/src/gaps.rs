@@ -27,13 +27,10 @@ pub(crate) struct Seen {
 pub(crate) type Lost = BTreeMap<ShardId, Position>;
 
 impl Worker {
-    /// What a msgid says, if it is one of this network. One of a lineage that this node does not know may be of one
-    /// that it has yet to hear of.
+    /// What a msgid says, if there is such a shard.
     pub(crate) fn seen_at(&self, msgid: MsgId) -> Option<Seen> {
         let shard = ShardId(u16::try_from(msgid.stream.shard).ok().filter(|n| *n <= self.config.shards)?);
-        let seen = Seen { shard, lineage: Lineage(msgid.stream.lineage), position: Position(msgid.position) };
-        let later = seen.lineage > self.lineage(shard) && !self.follows_own_log;
-        (later || self.place_of(&seen).is_some()).then_some(seen)
+        Some(Seen { shard, lineage: Lineage(msgid.stream.lineage), position: Position(msgid.position) })
     }
 
     fn place_of(&self, seen: &Seen) -> Option<Result<Position, Position>> {
@@ -48,7 +45,8 @@ impl Worker {
         match self.place_of(seen) {
             Some(Ok(position)) => self.position(seen.shard) < position,
             Some(Err(_)) => false,
-            None => true,
+            // A later one this node may have yet to hear of; an earlier one is of a history that was lost.
+            None => seen.lineage > self.lineage(seen.shard),
         }
     }
 
@@ -62,7 +60,7 @@ impl Worker {
                     lost.insert(seen.shard, left);
                     left
                 }
-                None => continue,
+                None => Position(self.position(seen.shard).0 + 1),
             };
             let highest: &mut Position = places.entry(seen.shard).or_default();
             *highest = place.max(*highest);

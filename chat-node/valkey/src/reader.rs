@@ -100,7 +100,7 @@ impl ValkeyReader {
             let lineage = if run == run_id {
                 u64::from(present)
             } else {
-                let next = present + 1;
+                let next = self.next_lineage(connection, present).await?;
                 LINEAGE
                     .key(self.link.keys.head(shard))
                     .key(self.link.keys.log(shard))
@@ -115,6 +115,18 @@ impl ValkeyReader {
             self.link.set_lineage(shard, lineage);
         }
         Ok(())
+    }
+
+    /// A number that no lineage bore before, also none that the store has forgotten: seconds by its clock.
+    async fn next_lineage(
+        &self,
+        connection: &mut MultiplexedConnection,
+        present: u32,
+    ) -> Result<u32, StoreError> {
+        let time: Vec<u64> =
+            redis::cmd("TIME").query_async(connection).await.map_err(|error| self.link.sorted(&error))?;
+        let seconds = time.first().and_then(|seconds| u32::try_from(*seconds).ok()).unwrap_or_default();
+        Ok(seconds.max(present + 1))
     }
 
     fn emptied(&self) -> StoreError {

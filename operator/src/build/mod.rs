@@ -110,3 +110,6 @@ pub fn hash(value: &impl serde::Serialize) -> String {
     let json = serde_json::to_vec(value).expect("objects and configurations have string keys");
     Sha256::digest(&json).iter().take(10).map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -145,3 +145,6 @@ pub(super) fn weakness(store: StoreKind, durability: Durability) -> Option<Strin
     };
     Some(format!("{lost}: {change}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,7 @@
-use contract::{config::NodeConfig, duration::Span};
+use contract::{
+    config::{LogConfig, NodeConfig},
+    duration::Span,
+};
 use serde_json::json;
 
 use super::{Defaults, Room, UserError, validate};
@@ -46,7 +49,7 @@ fn settings_reach_the_node() {
         "listeners": {"irc": {"enabled": false}, "web": {"port": 80, "allowedOrigins": ["https://x"]}},
     }));
     let config = &room.config;
-    assert_eq!(config.log, contract::config::LogConfig::Local { shards: 9 });
+    assert_eq!(config.log, LogConfig::Local { shards: 9 });
     assert_eq!(
         (config.workers, config.resume_window, config.limits.max_connections),
         (3, Span::from_secs(900), 7)
@@ -104,4 +107,17 @@ fn an_object_of_somebody_else_is_named() {
     let errors = validate(&small_room(), &observed, &defaults()).unwrap_err();
     assert_eq!(errors, [UserError::NameTaken { object: "Service default/lounge".into() }]);
     assert!(errors[0].to_string().contains("delete it, or give the room another name"));
+}
+
+#[test]
+fn a_stateless_room_is_known_to_its_store_by_its_uid() {
+    let room = valid(json!({"mode": {"stateless": {"store": {"managed": {}}}}}));
+    let LogConfig::Valkey(log) = &room.config.log else { panic!("{:?}", room.config.log) };
+    assert_eq!((log.shards, log.room.as_str(), log.ca_file.as_ref()), (4, "room-uid", None));
+    let store = room.managed_store().unwrap();
+    assert_eq!(
+        (store.size.0.as_str(), store.image.as_str(), store.secret.as_str()),
+        ("1Gi", "store:1", "lounge-store-roomuid")
+    );
+    assert!(room.volume().is_none());
 }

@@ -1,0 +1,179 @@
+use serde_json::{Value, json};
+
+use super::{Circumstances, objects, store_secret};
+use crate::{
+    observe::Observed,
+    testing::{defaults, small_room, stateless_room},
+    validate::{Room, validate},
+};
+
+fn room(store: &Value) -> Room {
+    validate(&stateless_room(3, store), &Observed::default(), &defaults()).unwrap()
+}
+
+fn managed() -> Room {
+    room(&json!({"managed": {"size": "2Gi", "className": "fast"}}))
+}
+
+fn valkey() -> Room {
+    room(&json!({"valkey": {
+        "urlFrom": {"secretKeyRef": {"name": "cred", "key": "redis-url"}},
+        "caFrom": {"configMapKeyRef": {"name": "trust", "key": "root.pem"}},
+    }}))
+}
+
+/// The objects as JSON, without what is not there.
+fn built(room: &Room) -> Value {
+    let built = objects(room, &Circumstances { revision: 1, template_size: None, replicas: 3 });
+    json!({
+        "config": super::read_config(&built.config_map),
+        "deployment": built.deployment,
+        "budget": built.disruption_budget,
+        "policy": built.network_policy,
+        "set": built.stateful_set,
+        "peers": built.peer_service,
+        "store": built.store_stateful_set,
+        "storePolicy": built.store_network_policy,
+        "storeService": built.store_service,
+    })
+}
+
+fn volume<'a>(pod: &'a Value, name: &str) -> &'a Value {
+    pod["volumes"].as_array().unwrap().iter().find(|volume| volume["name"] == name).unwrap_or(&Value::Null)
+}
+
+fn mount<'a>(pod: &'a Value, name: &str) -> &'a Value {
+    let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+    mounts.iter().find(|mount| mount["name"] == name).unwrap_or(&Value::Null)
+}
+
+#[test]
+fn a_stateless_room_rolls_without_a_gap_and_has_no_volume() {
+    let built = built(&valkey());
+    let spec = &built["deployment"]["spec"];
+    assert_eq!(spec["replicas"], 3);
+    assert_eq!(spec["strategy"]["rollingUpdate"], json!({"maxSurge": 1, "maxUnavailable": 0}));
+    let pod = &spec["template"]["spec"];
+    assert!(!pod["volumes"].to_string().contains("persistentVolumeClaim"));
+    assert_eq!(mount(pod, "data"), &Value::Null);
+    assert!(pod["terminationGracePeriodSeconds"].as_i64() > Some(30), "longer than the drain");
+    assert_eq!(pod["topologySpreadConstraints"][0]["whenUnsatisfiable"], "ScheduleAnyway");
+    assert_eq!(built["budget"]["spec"]["maxUnavailable"], 1);
+    assert_eq!(built["budget"]["spec"]["unhealthyPodEvictionPolicy"], "AlwaysAllow");
+    for absent in ["set", "peers", "store", "storePolicy", "storeService"] {
+        assert!(built[absent].is_null(), "{absent}");
+    }
+}
+
+#[test]
+fn the_node_finds_url_and_certificates_where_they_are_mounted_and_follows_their_changes() {
+    let built = built(&valkey());
+    let log = &built["config"]["log"]["valkey"];
+    assert_eq!(log["room"], "room-uid");
+    let pod = &built["deployment"]["spec"]["template"]["spec"];
+    for (name, key, path) in
+        [("store-url", "redis-url", &log["urlFile"]), ("store-ca", "root.pem", &log["caFile"])]
+    {
+        let source = volume(pod, name);
+        let items = source["secret"]["items"].as_array().or(source["configMap"]["items"].as_array()).unwrap();
+        let mount = mount(pod, name);
+        let file = format!("{}/{}", mount["mountPath"].as_str().unwrap(), items[0]["path"].as_str().unwrap());
+        assert_eq!((&json!(file), &items[0]["key"]), (path, &json!(key)));
+        assert!(mount.get("subPath").is_none(), "a new value would not come through");
+    }
+    assert_eq!(volume(pod, "store-url")["secret"]["secretName"], "cred");
+    assert_eq!(volume(pod, "store-ca")["configMap"]["name"], "trust");
+}
+
+#[test]
+fn everything_runs_restricted() {
+    let built = built(&managed());
+    for workload in ["deployment", "store"] {
+        let pod = &built[workload]["spec"]["template"]["spec"];
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        assert_eq!(pod["automountServiceAccountToken"], false);
+        let container = &pod["containers"][0]["securityContext"];
+        assert_eq!(container["allowPrivilegeEscalation"], false);
+        assert_eq!(container["readOnlyRootFilesystem"], true);
+        assert_eq!(container["capabilities"], json!({"drop": ["ALL"]}));
+    }
+}
+
+#[test]
+fn the_room_s_own_store_flushes_before_it_answers_and_drops_nothing() {
+    let built = built(&managed());
+    let pod = &built["store"]["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    assert_eq!(container["command"], json!(["redis-server"]));
+    let arguments: Vec<_> =
+        container["args"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    for pair in [["--appendonly", "yes"], ["--appendfsync", "always"], ["--maxmemory-policy", "noeviction"]] {
+        assert!(arguments.windows(2).any(|window| window == pair), "{arguments:?}");
+    }
+    let auth = volume(pod, "auth");
+    let directory = mount(pod, "auth")["mountPath"].as_str().unwrap();
+    assert_eq!(arguments[0], format!("{directory}/{}", auth["secret"]["items"][0]["path"].as_str().unwrap()));
+    let claim = &built["store"]["spec"]["volumeClaimTemplates"][0]["spec"];
+    assert_eq!(
+        (&claim["storageClassName"], &claim["resources"]["requests"]["storage"]),
+        (&json!("fast"), &json!("2Gi"))
+    );
+}
+
+#[test]
+fn nodes_and_store_share_one_secret_whose_name_is_the_room_s_alone() {
+    let room = managed();
+    let secret = store_secret(&room, room.managed_store().unwrap(), "s3cret");
+    let data = secret.string_data.unwrap();
+    assert_eq!(data["url"], "redis://default:s3cret@lounge-store.default.svc:6379/0");
+    assert_eq!(data["auth.conf"], "requirepass s3cret\n");
+    let name = secret.metadata.name.unwrap();
+    let built = built(&room);
+    for (workload, name_of_volume, key) in
+        [("deployment", "store-url", "url"), ("store", "auth", "auth.conf")]
+    {
+        let volume = volume(&built[workload]["spec"]["template"]["spec"], name_of_volume);
+        assert_eq!(volume["secret"]["secretName"], json!(name));
+        assert_eq!(volume["secret"]["items"][0]["key"], key);
+    }
+    assert_ne!(name, crate::names::store_secret("lounge", "another-uid"));
+    assert_eq!(secret.metadata.owner_references.unwrap()[0].uid, "room-uid");
+}
+
+#[test]
+fn the_network_lets_through_what_is_needed() {
+    let built = built(&managed());
+    let store = json!({"app.kubernetes.io/name": "chat-store", "chatroom.dev/room": "lounge"});
+    let nodes = json!({"app.kubernetes.io/name": "chat-node", "chatroom.dev/room": "lounge"});
+    let egress = &built["policy"]["spec"]["egress"];
+    assert_eq!(egress[0]["ports"][0], json!({"port": 53, "protocol": "UDP"}));
+    assert_eq!(egress[1]["to"], json!([{"podSelector": {"matchLabels": store}}]));
+    let policy = &built["storePolicy"]["spec"];
+    assert_eq!(policy["podSelector"]["matchLabels"], store);
+    assert_eq!(
+        policy["ingress"],
+        json!([{"from": [{"podSelector": {"matchLabels": nodes}}], "ports": [{"port": 6379, "protocol": "TCP"}]}])
+    );
+    assert!(
+        policy["egress"].is_null() && policy["policyTypes"] == json!(["Ingress", "Egress"]),
+        "it reaches nobody"
+    );
+    let deployed = &built["deployment"]["spec"];
+    assert_eq!(deployed["selector"]["matchLabels"], nodes);
+    assert_eq!(built["storeService"]["spec"]["selector"], store, "the store's pod is no node");
+    let own = self::built(&valkey());
+    assert_eq!(own["policy"]["spec"]["egress"][1], json!({"ports": [{"protocol": "TCP"}]}));
+}
+
+#[test]
+fn a_stateful_room_has_none_of_it() {
+    let room = validate(&small_room(), &Observed::default(), &defaults()).unwrap();
+    let built = built(&room);
+    for absent in ["deployment", "budget", "store", "storePolicy", "storeService"] {
+        assert!(built[absent].is_null(), "{absent}");
+    }
+    assert!(built["policy"]["spec"].get("egress").is_none(), "its nodes reach nobody");
+    let pod = &built["set"]["spec"]["template"]["spec"];
+    assert_eq!(mount(pod, "data")["mountPath"], "/data");
+}

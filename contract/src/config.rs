@@ -77,10 +77,19 @@ impl LogConfig {
 pub struct Listeners {
     /// IRC over TCP; `null` turns it off.
     pub irc: Option<TcpListener>,
+    /// IRC over TLS; off unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ircs: Option<SecureTcpListener>,
     /// Page and WebSocket; `null` turns it off.
     pub web: Option<WebListener>,
-    /// Probes, metrics, status.
+    /// Page and WebSocket over TLS; off unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webs: Option<SecureWebListener>,
+    /// Probes and metrics; also `/v1/*`, unless `control` is set.
     pub admin: SocketAddr,
+    /// `/v1/*` for clients with a certificate alone; off unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlListener>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,6 +105,50 @@ pub struct WebListener {
     /// Origins (`https://chat.example.org`) whose pages may open a WebSocket here besides the node's own page.
     #[serde(default)]
     pub allowed_origins: Vec<String>,
+}
+
+/// IRC over TLS. The files are read again when they change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecureTcpListener {
+    #[serde(default = "any_ircs")]
+    pub address: SocketAddr,
+    /// The certificate and those that it was signed with, but for the root (PEM).
+    pub certificate_file: PathBuf,
+    /// Its private key (PEM).
+    pub key_file: PathBuf,
+    /// How long clients that know `sts` are told to come over TLS alone; nothing is said if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sts_duration: Option<Span>,
+}
+
+/// Page and WebSocket over TLS. The files are read again when they change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecureWebListener {
+    #[serde(default = "any_webs")]
+    pub address: SocketAddr,
+    /// The certificate and those that it was signed with, but for the root (PEM).
+    pub certificate_file: PathBuf,
+    /// Its private key (PEM).
+    pub key_file: PathBuf,
+    /// As for [`WebListener`].
+    #[serde(default)]
+    pub allowed_origins: Vec<String>,
+}
+
+/// `/v1/*` over TLS with certificates on both sides. The files are read again when they change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ControlListener {
+    #[serde(default = "any_control")]
+    pub address: SocketAddr,
+    /// The certificate and those that it was signed with, but for the root (PEM).
+    pub certificate_file: PathBuf,
+    /// Its private key (PEM).
+    pub key_file: PathBuf,
+    /// Certificates (PEM) that a client's must be signed with.
+    pub client_ca_file: PathBuf,
 }
 
 /// Limits of connections; they concern this node alone and are not in the log.
@@ -230,14 +283,29 @@ impl Default for Listeners {
     fn default() -> Self {
         Self {
             irc: Some(TcpListener { address: any(ports::IRC) }),
+            ircs: None,
             web: Some(WebListener { address: any(ports::WEB), allowed_origins: Vec::new() }),
+            webs: None,
             admin: any(ports::ADMIN),
+            control: None,
         }
     }
 }
 
 fn any(port: u16) -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], port))
+}
+
+fn any_ircs() -> SocketAddr {
+    any(ports::IRCS)
+}
+
+fn any_webs() -> SocketAddr {
+    any(ports::WEBS)
+}
+
+fn any_control() -> SocketAddr {
+    any(ports::CONTROL)
 }
 
 impl Default for ConnectionLimits {
@@ -307,6 +375,17 @@ mod tests {
     fn the_default_survives_writing_and_reading() {
         let text = serde_yaml::to_string(&NodeConfig::default()).unwrap();
         assert_eq!(serde_yaml::from_str::<NodeConfig>(&text).unwrap(), NodeConfig::default());
+    }
+
+    #[test]
+    fn what_is_off_unless_set_is_not_written() {
+        let text = serde_yaml::to_string(&NodeConfig::default()).unwrap();
+        for key in ["ircs", "webs", "control"] {
+            assert!(!text.contains(key), "a room's file must not change with the program's version: {text}");
+        }
+        let text = "listeners: {ircs: {certificateFile: a, keyFile: b}}";
+        let ircs = serde_yaml::from_str::<NodeConfig>(text).unwrap().listeners.ircs.unwrap();
+        assert_eq!(ircs.address, any(6697));
     }
 
     #[test]

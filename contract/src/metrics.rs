@@ -18,3 +18,5 @@ pub const SHARD_POSITION: &str = "chat_shard_position";
 pub const LOG_BYTES: &str = "chat_log_bytes";
 /// Gauge; 1 while the node refuses writes.
 pub const READ_ONLY: &str = "chat_read_only";
+/// Gauge, seconds since 1970; when the certificate in use expires; label `listener`: `ircs`, `webs` or `control`.
+pub const CERTIFICATE_NOT_AFTER_SECONDS: &str = "chat_certificate_not_after_seconds";

@@ -9,8 +9,8 @@ use std::{
 use chat_log::{
     log::Durability,
     shared::{
-        roll::Roll,
         store::{Beat, Extent, Snapshots, Store, StoreError, StoredEntry},
+        watch::Watch,
     },
     snapshot::{NewSnapshot, Snapshot, SnapshotError},
 };
@@ -27,15 +27,8 @@ use crate::{
 
 pub struct ValkeyStore {
     link: Arc<Link>,
-    roll: Mutex<Watch>,
-}
-
-/// This node's watch over the others.
-struct Watch {
-    roll: Roll,
+    watch: Mutex<Watch>,
     started: Instant,
-    leader: String,
-    over: Vec<Incarnation>,
 }
 
 /// A store with what it held when it was opened.
@@ -52,15 +45,7 @@ impl ValkeyStore {
     /// Connects, makes the room's shards unless they are there, and loads what a node starts with.
     pub async fn open(options: Options) -> Result<Opened, OpenError> {
         let link = Arc::new(Link::new(options));
-        let store = Self {
-            link,
-            roll: Mutex::new(Watch {
-                roll: Roll::default(),
-                started: Instant::now(),
-                leader: String::new(),
-                over: Vec::new(),
-            }),
-        };
+        let store = Self { link, watch: Mutex::default(), started: Instant::now() };
         for _ in 0..TRIES {
             let snapshots = store.load().await?;
             let extents = store.extents().await?;
@@ -217,10 +202,10 @@ impl Store for ValkeyStore {
     async fn beat(&self, incarnation: Incarnation) -> Result<Beat, StoreError> {
         self.link.look_at_files()?;
         let mut connection = self.link.verified_writer().await?;
-        let (from, over) = self.watch().wishes(incarnation);
+        let wishes = self.watch().wishes(incarnation, self.started.elapsed());
         let mut call = BEAT.key(self.link.keys.nodes());
-        call.arg(incarnation.0).arg(from);
-        for gone in &over {
+        call.arg(incarnation.0).arg(wishes.from.as_deref().unwrap_or("-"));
+        for gone in &wishes.over {
             call.arg(gone.0);
         }
         let answer: Vec<String> =
@@ -230,7 +215,7 @@ impl Store for ValkeyStore {
             .chunks_exact(2)
             .filter_map(|pair| Some((Incarnation(pair[0].parse().ok()?), pair[1].parse().ok()?)))
             .collect();
-        Ok(self.watch().heard(incarnation, leader, &counts))
+        Ok(self.watch().heard(incarnation, leader, &counts, self.started.elapsed()))
     }
 
     async fn leave(&self, incarnation: Incarnation) -> Result<(), StoreError> {
@@ -247,27 +232,6 @@ impl Store for ValkeyStore {
 
 impl ValkeyStore {
     fn watch(&self) -> std::sync::MutexGuard<'_, Watch> {
-        self.roll.lock().expect("no thread panics while it holds the watch")
-    }
-}
-
-impl Watch {
-    /// From whom to take the lead over, if that may be done, and whose counters to remove.
-    fn wishes(&mut self, me: Incarnation) -> (String, Vec<Incarnation>) {
-        let leads = self.leader == me.0.to_string();
-        let over = if leads { std::mem::take(&mut self.over) } else { Vec::new() };
-        let gone = match self.leader.parse().map(Incarnation) {
-            Ok(leader) => leader != me && self.roll.is_gone(leader, self.started.elapsed()),
-            Err(_) => true,
-        };
-        (if gone { self.leader.clone() } else { "-".to_owned() }, over)
-    }
-
-    fn heard(&mut self, me: Incarnation, leader: &str, counts: &BTreeMap<Incarnation, u64>) -> Beat {
-        let now = self.started.elapsed();
-        let alive = self.roll.call(counts, now);
-        leader.clone_into(&mut self.leader);
-        self.over = self.roll.forgettable(now);
-        Beat { leads: leader == me.0.to_string(), alive }
+        self.watch.lock().expect("no thread panics while it holds the watch")
     }
 }

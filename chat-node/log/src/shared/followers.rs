@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use chat_state::ids::{Index, ShardId};
 
-use super::{inbox::Inbox, inbox::Item, store::Extent};
+use super::store::Extent;
 use crate::{
     follower::{self, Follower, FollowerId, Sender},
     log::{CommittedBatch, Delivery, FollowError},
@@ -29,11 +29,11 @@ enum Progress {
 }
 
 /// A piece that a follower has to be given from the store.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
     pub(super) follower: FollowerId,
-    pub(super) shard: ShardId,
-    pub(super) after: Index,
+    pub shard: ShardId,
+    pub after: Index,
 }
 
 impl Followers {
@@ -43,7 +43,7 @@ impl Followers {
         from: &BTreeMap<ShardId, Index>,
         extents: &[Extent],
         read: impl Fn(ShardId) -> Index,
-        inbox: &Inbox,
+        room: impl Fn() + Send + Sync + 'static,
     ) -> Result<Follower, FollowError> {
         let mut after: Vec<Index> =
             extents.iter().map(|extent| Index(extent.first.0.saturating_sub(1))).collect();
@@ -62,10 +62,7 @@ impl Followers {
         }
         self.last += 1;
         let id = FollowerId(self.last);
-        let inbox = inbox.clone();
-        let (sender, follower) = follower::channel(id, move || {
-            inbox.push(Item::Room);
-        });
+        let (sender, follower) = follower::channel(id, room);
         self.all.insert(id, Following { sender, progress: Progress::Behind { after, asked: false } });
         Ok(follower)
     }

@@ -114,7 +114,7 @@ fn store_turned(old: &[Condition], now: &Condition) -> bool {
 }
 
 /// Reasons for not being ready that are part of a good start or roll.
-const PASSING: [&str; 9] = [
+pub(super) const PASSING: [&str; 9] = [
     conditions::CREATING,
     conditions::STARTING,
     conditions::STOPPING,

@@ -5,6 +5,7 @@ use kube::ResourceExt;
 
 use super::{
     conditions,
+    events::PASSING,
     nodes::{self, Nodes},
     status::Result,
     store::{self, StoreKind},
@@ -82,8 +83,11 @@ pub(super) fn verdict(nodes: &Nodes, observed: &Observed, result: Result<'_>) ->
     let reconciling = if room.paused || stalled.is_some() {
         None
     } else {
-        unfinished(room, observed, outcome)
-            .or_else(|| trouble.and_then(|trouble| on_the_way(trouble, room, wanted, ready)))
+        match (unfinished(room, observed, outcome), trouble) {
+            (Some(words), Some(trouble)) => Some(held_up(words, trouble)),
+            (Some(words), None) => Some(words),
+            (None, trouble) => trouble.and_then(|trouble| on_the_way(trouble, room, wanted, ready)),
+        }
     };
     Verdict { ready, reason, message, reconciling, stalled }
 }
@@ -119,6 +123,14 @@ fn why_not(room: &Room, nodes: &Nodes, wanted: i32) -> Words {
             format!("{serve}: Deployment {} is to bring up the others", names::deployment(&room.name)),
         ),
     }
+}
+
+/// What is on its way, with what stands in it: a room may serve on while its newest node cannot start.
+fn held_up(words: Words, trouble: &Trouble) -> Words {
+    if PASSING.contains(&trouble.reason.as_str()) || words.message.contains(&trouble.message) {
+        return words;
+    }
+    Words::new(&trouble.reason, format!("{}: {}", words.message, trouble.message))
 }
 
 /// Whether what a node waits for means that the room is still on its way.

@@ -136,7 +136,11 @@ fn a_bad_image_stops_at_one_pod_and_the_room_goes_on() {
     let status = model.status();
     assert_eq!(find(&status.conditions, conditions::READY).unwrap().status, "True");
     let reconciling = find(&status.conditions, conditions::RECONCILING).unwrap();
-    assert!(reconciling.message.contains("nodes of Deployment lounge"), "{}", reconciling.message);
+    assert_eq!(
+        (reconciling.reason.as_str(), status.summary.as_str()),
+        ("ImagePullBackOff", "ImagePullBackOff")
+    );
+    assert!(reconciling.message.contains("registry/bad:2"), "{}", reconciling.message);
     assert!(status.nodes.iter().any(|row| row.reason.contains("registry/bad:2")), "{:#?}", status.nodes);
     assert_eq!((status.ready_replicas, status.nodes.len()), (3, 4));
     model.edit(|spec| spec.node.image = None);

@@ -20,7 +20,11 @@ use tokio::{net::TcpListener, sync::Semaphore, time};
 
 use crate::{
     board::Board,
+    certificates::Certificate,
+    doors::Posts,
+    farewell::Farewell,
     http::{self, Body},
+    https,
     listen::AcceptBackoff,
     metrics,
 };
@@ -34,26 +38,78 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// … and at most this often.
 const WATCH_GAP: Duration = Duration::from_millis(100);
 
+/// What is to be had at a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pages {
+    All,
+    /// Probes and metrics; the rest is at the control port.
+    Probes,
+    /// `/v1/*`.
+    Control,
+}
+
+/// What a port answers that does not have this page. Of a page that there is nowhere it says nothing.
+pub(crate) fn not_here(pages: Pages, path: &str) -> Option<Response<Body>> {
+    let of_control = path.starts_with("/v1/");
+    let text = match pages {
+        Pages::Probes if of_control => {
+            "This page is at the port of listeners.control, for clients with a certificate.\n"
+        }
+        Pages::Control if !of_control => "This page is at the port of listeners.admin.\n",
+        _ => return None,
+    };
+    Some(http::text(StatusCode::NOT_FOUND, text))
+}
+
 /// Serves until it is dropped.
-pub(crate) async fn serve(listener: TcpListener, board: Arc<Board>) {
+pub(crate) async fn serve(posts: Posts, board: Arc<Board>) {
+    let Posts { admin, admin_pages, control } = posts;
+    let admin = serve_port(admin, None, admin_pages, Arc::clone(&board));
+    match control {
+        None => admin.await,
+        Some((listener, certificate)) => {
+            let control = serve_port(listener, Some(certificate), Pages::Control, board);
+            tokio::join!(admin, control);
+        }
+    }
+}
+
+async fn serve_port(
+    listener: TcpListener,
+    certificate: Option<Arc<Certificate>>,
+    pages: Pages,
+    board: Arc<Board>,
+) {
     let registry = Arc::new(metrics::registry(Arc::clone(&board)));
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let farewell = Farewell::new();
     let mut backoff = AcceptBackoff::new();
     let mut turned_away = TurnedAway::default();
     loop {
         let Some((stream, _)) = backoff.after(listener.accept().await).await else { continue };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             if let Some(closed) = turned_away.one_more(Instant::now()) {
+                let port = if pages == Pages::Control { "control" } else { "admin" };
                 tracing::warn!(
                     closed,
-                    "the admin port takes {MAX_CONNECTIONS} connections at a time; others were closed"
+                    "the {port} port takes {MAX_CONNECTIONS} connections at a time; others were closed"
                 );
             }
             continue;
         };
         let (board, registry) = (Arc::clone(&board), Arc::clone(&registry));
+        let (config, farewell) =
+            (certificate.as_ref().map(|certificate| certificate.config()), farewell.clone());
         tokio::spawn(async move {
-            http::serve(stream, |request| std::future::ready(answer(&request, &board, &registry))).await;
+            let answer = |request: Request<_>| std::future::ready(answer(&request, pages, &board, &registry));
+            match config {
+                None => http::serve(stream, answer).await,
+                Some(config) => {
+                    if let Some(stream) = https::shake_hands(stream, config, &farewell).await {
+                        http::serve(stream, answer).await;
+                    }
+                }
+            }
             drop(place);
         });
     }
@@ -78,8 +134,11 @@ impl TurnedAway {
     }
 }
 
-fn answer<B>(request: &Request<B>, board: &Arc<Board>, registry: &Registry) -> Response<Body> {
+fn answer<B>(request: &Request<B>, pages: Pages, board: &Arc<Board>, registry: &Registry) -> Response<Body> {
     let path = request.uri().path();
+    if let Some(not_here) = not_here(pages, path) {
+        return not_here;
+    }
     if ![LIVEZ, READYZ, METRICS, STATUS].contains(&path) {
         return http::text(StatusCode::NOT_FOUND, "There is no such page here.\n");
     }

@@ -10,7 +10,10 @@ use chat_state::ids::{Index, MemberId, ShardId};
 use contract::status::{NodeState, NodeStatus, ShardStatus};
 use tokio::sync::watch;
 
-use crate::{admission::Admission, crew::Crew, figures::Durations, flushes::Flushes, view::View};
+use crate::{
+    admission::Admission, certificates::Certificates, crew::Crew, figures::Durations, flushes::Flushes,
+    view::View,
+};
 
 /// A worker whose loop did not turn for so long is stuck.
 const STUCK_MS: u64 = 10_000;
@@ -30,6 +33,7 @@ pub(crate) struct Board {
     pub(crate) member: MemberId,
     pub(crate) crew: Arc<Crew>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) certificates: Certificates,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) flushes: Arc<Flushes>,
     pub(crate) told: Told,

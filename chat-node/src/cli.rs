@@ -124,6 +124,8 @@ fn run_node(serve: Serve) -> ExitCode {
         Err(error) => return fail(BAD_CONFIGURATION, &error),
     };
     start_log_lines(&config.telemetry);
+    // For everything in this process that speaks TLS. Nothing before this line does, so nothing is installed yet.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     match node::run(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(if error.is_of_configuration() { BAD_CONFIGURATION } else { FAILED }, &error),

@@ -10,6 +10,7 @@ use std::{
 };
 
 use chat_session::Framing;
+use rustls::ServerConnection;
 
 use crate::{admission::Permit, doorbell::Doorbell, figures::WorkerFigures};
 
@@ -17,6 +18,8 @@ use crate::{admission::Permit, doorbell::Doorbell, figures::WorkerFigures};
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) stream: std::net::TcpStream,
+    /// What is between the stream and the lines; its handshake may be still to come.
+    pub(crate) tls: Option<Box<ServerConnection>>,
     pub(crate) peer: SocketAddr,
     pub(crate) framing: Framing,
     /// Bytes that were read beyond the WebSocket handshake.
@@ -117,6 +120,7 @@ mod tests {
         for _ in 0..4 {
             crew.hand_over(Incoming {
                 stream: TcpStream::connect(address).expect("connected"),
+                tls: None,
                 peer: address,
                 framing: Framing::WebSocketText,
                 received: Vec::new(),

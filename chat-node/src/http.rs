@@ -12,7 +12,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Time for the headers of a request; also how long an unused connection is kept.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,8 +24,9 @@ const BUFFER_BYTES: usize = 16 * 1024;
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Serves the requests of one connection until it ends or is taken over by an upgrade.
-pub(crate) async fn serve<F>(stream: TcpStream, answer: impl Fn(Request<Incoming>) -> F)
+pub(crate) async fn serve<S, F>(stream: S, answer: impl Fn(Request<Incoming>) -> F)
 where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = Response<Body>>,
 {
     let service = service_fn(|request| {
@@ -45,8 +46,9 @@ where
 }
 
 /// Serves one request, within bounded time, and closes the connection.
-pub(crate) async fn serve_one<F>(stream: TcpStream, answer: impl Fn(Request<Incoming>) -> F)
+pub(crate) async fn serve_one<S, F>(stream: S, answer: impl Fn(Request<Incoming>) -> F)
 where
+    S: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = Response<Body>>,
 {
     let service = service_fn(|request| {

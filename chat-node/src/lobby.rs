@@ -1,4 +1,4 @@
-//! The admin port of a node that has no log yet: alive, not ready, and why.
+//! The admin ports of a node that has no log yet: alive, not ready, and why.
 
 use std::{
     convert::Infallible,
@@ -12,7 +12,14 @@ use hyper::{
 };
 use tokio::net::TcpListener;
 
-use crate::{http, listen::AcceptBackoff};
+use crate::{
+    admin::{self, Pages},
+    certificates::Certificate,
+    doors::Posts,
+    farewell::Farewell,
+    http, https,
+    listen::AcceptBackoff,
+};
 
 #[derive(Clone, Default)]
 pub(crate) struct Lobby {
@@ -30,17 +37,42 @@ impl Lobby {
     }
 
     /// Serves until it is dropped.
-    pub(crate) async fn serve(&self, listener: &TcpListener) -> Infallible {
-        let mut backoff = AcceptBackoff::new();
-        loop {
-            let Some((stream, _)) = backoff.after(listener.accept().await).await else { continue };
-            // One at a time: probes ask shortly and go, and there is nothing else to be had here.
-            http::serve_one(stream, |request| std::future::ready(self.answer(&request))).await;
+    pub(crate) async fn serve(&self, posts: &Posts) -> Infallible {
+        match &posts.control {
+            None => self.serve_admin(&posts.admin, posts.admin_pages).await,
+            Some((control, certificate)) => tokio::select! {
+                never = self.serve_admin(&posts.admin, posts.admin_pages) => never,
+                never = self.serve_control(control, certificate) => never,
+            },
         }
     }
 
-    fn answer<B>(&self, request: &Request<B>) -> hyper::Response<http::Body> {
+    /// One at a time: probes ask shortly and go, and there is nothing else to be had here.
+    async fn serve_admin(&self, listener: &TcpListener, pages: Pages) -> Infallible {
+        let mut backoff = AcceptBackoff::new();
+        loop {
+            let Some((stream, _)) = backoff.after(listener.accept().await).await else { continue };
+            http::serve_one(stream, |request| std::future::ready(self.answer(pages, &request))).await;
+        }
+    }
+
+    async fn serve_control(&self, listener: &TcpListener, certificate: &Certificate) -> Infallible {
+        let farewell = Farewell::new();
+        let mut backoff = AcceptBackoff::new();
+        loop {
+            let Some((stream, _)) = backoff.after(listener.accept().await).await else { continue };
+            let shaken = https::shake_hands(stream, certificate.config(), &farewell).await;
+            let Some(stream) = shaken else { continue };
+            let answer = |request: Request<_>| std::future::ready(self.answer(Pages::Control, &request));
+            http::serve_one(stream, answer).await;
+        }
+    }
+
+    fn answer<B>(&self, pages: Pages, request: &Request<B>) -> hyper::Response<http::Body> {
         let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(not_here) = admin::not_here(pages, request.uri().path()) {
+            return not_here;
+        }
         match request.uri().path() {
             LIVEZ => http::text(StatusCode::OK, "ok\n"),
             STATUS => {

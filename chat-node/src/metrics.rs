@@ -3,8 +3,8 @@
 use std::{fmt, sync::Arc, sync::atomic::Ordering};
 
 use contract::metrics::{
-    ACKNOWLEDGE_SECONDS, CONNECTIONS, CONNECTIONS_CLOSED, DELIVERIES, FLUSH_SECONDS, LOG_BYTES, MESSAGES,
-    READ_ONLY, SHARD_POSITION,
+    ACKNOWLEDGE_SECONDS, CERTIFICATE_NOT_AFTER_SECONDS, CONNECTIONS, CONNECTIONS_CLOSED, DELIVERIES,
+    FLUSH_SECONDS, LOG_BYTES, MESSAGES, READ_ONLY, SHARD_POSITION,
 };
 use prometheus_client::{
     collector::Collector,
@@ -107,6 +107,14 @@ impl Collector for Figures {
             &mut encoder,
             (READ_ONLY, "1 while the node refuses writes", MetricType::Gauge),
             &ConstGauge::new(i64::from(log.read_only.is_some())),
+        )?;
+        family(
+            &mut encoder,
+            (CERTIFICATE_NOT_AFTER_SECONDS, "When the certificate in use expires", MetricType::Gauge),
+            "listener",
+            board.certificates.iter().map(|certificate| {
+                (certificate.door().key().to_owned(), ConstGauge::new(certificate.not_after()))
+            }),
         )
     }
 }

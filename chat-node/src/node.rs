@@ -1,6 +1,6 @@
 //! A node put together: its log, its workers, its doors, from the start to the last snapshot.
 
-use std::{io, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
 
 use chat_log::{
     clock::{Clock, SystemClock},
@@ -11,8 +11,11 @@ use chat_log::{
     log::{FollowError, Log},
 };
 use chat_protocol::UnixMillis;
-use chat_session::{Housekeeper, Random, Revision, SessionConfig, Worker};
-use contract::config::{LogConfig, NodeConfig};
+use chat_session::{Housekeeper, Random, Revision, SessionConfig, StrictTransport, Worker};
+use contract::{
+    config::{LogConfig, NodeConfig},
+    duration::Span,
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -22,12 +25,15 @@ use crate::{
     admin,
     admission::Admission,
     board::{Board, Phase, Told},
+    certificate::CertificateError,
+    certificates::Certificates,
     chores::Chores,
     crew::{Crew, Order},
-    descriptors, drain,
+    descriptors,
+    doors::{self, Addresses, DoorError, Doors, Posts},
+    drain,
     flushes::Flushes,
-    front::{Doors, Front},
-    listen::{ListenError, listen},
+    front::Front,
     lobby::Lobby,
     open::{self, OpenLog},
     recover::{RecoverError, StartingPoint},
@@ -47,6 +53,8 @@ pub(crate) enum NodeError {
     Recover(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("{0}")]
     Listen(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// The store cannot hold this room's log, in words for who configures it.
     #[error("{0}")]
     Store(String),
@@ -59,11 +67,12 @@ pub(crate) enum NodeError {
 }
 
 impl NodeError {
-    /// The data directory was made for another configuration than this one.
+    /// Another configuration than this one would do.
     pub(crate) fn is_of_configuration(&self) -> bool {
         matches!(
             self,
             Self::Store(_)
+                | Self::Certificate(_)
                 | Self::Open(OpenError::Identity(
                     IdentityError::OtherRoom { .. }
                         | IdentityError::OtherShards { .. }
@@ -73,8 +82,8 @@ impl NodeError {
     }
 }
 
-impl From<ListenError> for NodeError {
-    fn from(error: ListenError) -> Self {
+impl From<DoorError> for NodeError {
+    fn from(error: DoorError) -> Self {
         Self::Listen(Box::new(error))
     }
 }
@@ -122,20 +131,23 @@ pub(crate) fn run(config: &NodeConfig) -> Result<(), NodeError> {
         .build()
         .map_err(system("the main thread its runtime"))?;
     descriptors::raise_limit(config.limits.max_connections);
-    let sockets = Sockets::bind(config)?;
+    let (certificates, watch) = Certificates::load(&config.listeners)?;
     let (notices, mut heard) = mpsc::unbounded_channel();
     let outcome: Result<_, NodeError> = runtime.block_on(async {
+        let (doors, posts, addresses) = doors::bind(&config.listeners, &certificates)?;
         let mut stop_signals = StopSignals::new()?;
-        let admin = sockets.admin_listener()?;
+        tokio::spawn(watch.run());
         let clock = Arc::new(SystemClock::new());
         let flushes = Arc::new(Flushes::default());
         let opened = tokio::select! {
-            opened = open_log(config, &clock, &flushes, &notices, &admin) => opened?,
+            opened = open_log(config, &clock, &flushes, &notices, &posts) => opened?,
             () = stop_signals.next() => return Ok(None),
         };
-        let node = Node::start(config, opened, &clock, flushes, &notices)?;
+        let strict_transport = strict_transport(config, &addresses);
+        let node = Node::start(config, strict_transport, opened, certificates, &clock, flushes, &notices)?;
         drop(notices);
-        node.oversee(config, sockets, admin, &mut stop_signals, &mut heard).await?;
+        let openings = Openings { doors, posts, addresses };
+        node.oversee(config, openings, &mut stop_signals, &mut heard).await?;
         Ok(Some(node))
     });
     // After a failure there is nothing to tidy up: what was acknowledged is where it is safe.
@@ -144,52 +156,13 @@ pub(crate) fn run(config: &NodeConfig) -> Result<(), NodeError> {
     Ok(())
 }
 
-/// Every listener, bound before anything else: a port that is taken is found at once.
-struct Sockets {
-    doors: Doors,
-    admin: std::net::TcpListener,
-    irc_address: Option<SocketAddr>,
-    web_address: Option<SocketAddr>,
-    admin_address: SocketAddr,
-}
-
-impl Sockets {
-    /// On the runtime of whoever calls.
-    fn admin_listener(&self) -> Result<tokio::net::TcpListener, NodeError> {
-        let admin = self.admin.try_clone().map_err(system("the admin listener"))?;
-        tokio::net::TcpListener::from_std(admin).map_err(system("the admin listener"))
-    }
-
-    fn bind(config: &NodeConfig) -> Result<Self, NodeError> {
-        let listeners = &config.listeners;
-        let admin = listen("listeners.admin", listeners.admin)?;
-        let irc =
-            listeners.irc.as_ref().map(|irc| listen("listeners.irc.address", irc.address)).transpose()?;
-        let web =
-            listeners.web.as_ref().map(|web| listen("listeners.web.address", web.address)).transpose()?;
-        let address =
-            |listener: &std::net::TcpListener| listener.local_addr().map_err(system("a listener's address"));
-        Ok(Self {
-            irc_address: irc.as_ref().map(address).transpose()?,
-            web_address: web.as_ref().map(address).transpose()?,
-            admin_address: address(&admin)?,
-            doors: Doors {
-                irc,
-                web,
-                allowed_origins: listeners.web.iter().flat_map(|web| web.allowed_origins.clone()).collect(),
-            },
-            admin,
-        })
-    }
-}
-
 /// Opens the log. A store that cannot be reached is waited for; the admin port says so meanwhile.
 async fn open_log(
     config: &NodeConfig,
     clock: &Arc<SystemClock>,
     flushes: &Arc<Flushes>,
     notices: &Notices,
-    admin: &tokio::net::TcpListener,
+    posts: &Posts,
 ) -> Result<OpenLog, NodeError> {
     let notices = notices.clone();
     let on_fatal: OnFatal = Box::new(move |reason: &str| {
@@ -203,10 +176,17 @@ async fn open_log(
             let said = lobby.clone();
             tokio::select! {
                 opened = open::valkey(log, on_fatal, move |reason| said.say(reason)) => opened,
-                never = lobby.serve(admin) => match never {},
+                never = lobby.serve(posts) => match never {},
             }
         }
     }
+}
+
+/// Where people and machines come in.
+struct Openings {
+    doors: Doors,
+    posts: Posts,
+    addresses: Addresses,
 }
 
 struct Node {
@@ -220,7 +200,9 @@ impl Node {
     /// Starts the threads that have to do with the log.
     fn start(
         config: &NodeConfig,
+        strict_transport: StrictTransport,
         opened: OpenLog,
+        certificates: Certificates,
         clock: &Arc<SystemClock>,
         flushes: Arc<Flushes>,
         notices: &Notices,
@@ -242,6 +224,7 @@ impl Node {
                 config.limits.max_connections,
                 config.limits.max_connections_per_address,
             ),
+            certificates,
             log: Arc::clone(&log),
             flushes,
             told: Told::new(),
@@ -257,6 +240,7 @@ impl Node {
                 workers: u16::try_from(config.workers).expect("the configuration's check bounds it"),
                 nonce,
                 session: session_config(config, number, clock),
+                strict_transport,
                 chores: (number == 0).then(|| chores(config, nonce, &board, notices)),
                 log: Arc::clone(&log),
                 follower,
@@ -279,14 +263,14 @@ impl Node {
     async fn oversee(
         &self,
         config: &NodeConfig,
-        sockets: Sockets,
-        admin: tokio::net::TcpListener,
+        openings: Openings,
         stop_signals: &mut StopSignals,
         heard: &mut mpsc::UnboundedReceiver<Notice>,
     ) -> Result<(), NodeError> {
-        let admin = tokio::spawn(admin::serve(admin, Arc::clone(&self.board)));
+        let Openings { doors, posts, addresses } = openings;
+        let admin = tokio::spawn(admin::serve(posts, Arc::clone(&self.board)));
         let mut waiting = Waiting { workers: self.workers.len(), settled: false };
-        let mut doors = Some(sockets.doors);
+        let mut doors = Some(doors);
         let mut front = None;
         let told_to_stop = loop {
             tokio::select! {
@@ -300,16 +284,17 @@ impl Node {
             if waiting.is_over()
                 && let Some(doors) = doors.take()
             {
-                let (admission, crew) = (Arc::clone(&self.board.admission), Arc::clone(&self.board.crew));
-                front = Some(Front::open(doors, admission, crew).map_err(system("the front thread"))?);
+                let opened = Front::open(doors, &self.board.admission, &self.board.crew);
+                front = Some(opened.map_err(system("the front thread"))?);
                 self.board.enter(Phase::Serving);
-                let shown = |address: Option<SocketAddr>| {
-                    address.map_or_else(|| "off".to_owned(), |address| address.to_string())
-                };
+                let Addresses { irc, ircs, web, webs, admin, control } = addresses;
                 tracing::info!(
-                    irc = shown(sockets.irc_address),
-                    web = shown(sockets.web_address),
-                    admin = %sockets.admin_address,
+                    %irc,
+                    %ircs,
+                    %web,
+                    %webs,
+                    %admin,
+                    %control,
                     log = open::described(config),
                     started_in_ms = self.board.clock.monotonic().as_millis() as u64,
                     "ready"
@@ -408,6 +393,12 @@ fn session_config(config: &NodeConfig, worker: u16, clock: &SystemClock) -> Sess
     }
 }
 
+/// What clients are told of the port for TLS, if there is one.
+fn strict_transport(config: &NodeConfig, addresses: &Addresses) -> StrictTransport {
+    let duration = config.listeners.ircs.as_ref().and_then(|ircs| ircs.sts_duration);
+    StrictTransport { port: addresses.ircs.port(), duration_s: duration.map(Span::as_secs) }
+}
+
 fn chores(config: &NodeConfig, nonce: u64, board: &Arc<Board>, notices: &Notices) -> Chores {
     let revision = if config.revision.is_some() { Revision::Given } else { Revision::Counted };
     let housekeeper = Housekeeper::new(board.member, nonce, settings::settings(config), revision);
@@ -429,6 +420,7 @@ struct Plan {
     workers: u16,
     nonce: u64,
     session: SessionConfig,
+    strict_transport: StrictTransport,
     chores: Option<Chores>,
     log: Arc<dyn Log>,
     follower: Follower,
@@ -446,12 +438,26 @@ impl Plan {
     }
 
     fn try_run(self, seat: Seat) -> Result<(), String> {
-        let Self { number, workers, nonce, session, chores, log, follower, clock, desk, start, notices } =
-            self;
+        let Self {
+            number,
+            workers,
+            nonce,
+            session,
+            strict_transport,
+            chores,
+            log,
+            follower,
+            clock,
+            desk,
+            start,
+            notices,
+        } = self;
         let replicas = start.replicas().map_err(|error| error.to_string())?;
         // Its snapshots' bytes are not needed any more once every worker has its own copy.
         drop(start);
-        let core = Worker::new(session, nonce, Box::new(SystemRandom), replicas.directory, replicas.channels);
+        let mut core =
+            Worker::new(session, nonce, Box::new(SystemRandom), replicas.directory, replicas.channels);
+        core.offers_tls(strict_transport);
         let on_caught_up = Box::new(move || {
             // The receiver goes only when the process does.
             let _ = notices.send(Notice::CaughtUp);

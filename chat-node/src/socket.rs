@@ -1,18 +1,18 @@
 //! One client's socket: bytes between it and the session layer, without waiting.
 
-use std::{
-    io::{self, Read, Write},
-    net::Shutdown,
-};
+use std::io;
 
 use chat_protocol::{Framed, LineFramer};
 use chat_session::{ConnectionId, Framing, Now, Worker};
-use mio::net::TcpStream;
 
 use crate::{
     admission::Permit,
+    transport::{Broken, Transport},
     websocket::{self, Decoder, Received},
 };
+
+/// Read from one socket in a turn.
+const READ_BYTES: usize = 16 * 1024;
 
 /// Time to take what is left, once a connection ends.
 const FLUSH_MS: u64 = 5_000;
@@ -20,9 +20,26 @@ const FLUSH_MS: u64 = 5_000;
 const LINGER_MS: u64 = 2_000;
 /// Pongs that wait for a client that reads none of them; the latest are dropped.
 const MAX_TAIL_BYTES: usize = 1024;
+/// To who connects to the port for TLS without it.
+const NOT_TLS: &str =
+    "ERROR :This port is for TLS: turn it on in your client, or use the port without it\r\n";
+
+/// What a worker reads into; the only such buffers there are.
+pub(crate) struct Buffers {
+    wire: Box<[u8]>,
+    /// What was encrypted on the wire.
+    plain: Box<[u8]>,
+}
+
+impl Buffers {
+    pub(crate) fn new() -> Self {
+        let buffer = || vec![0; READ_BYTES].into_boxed_slice();
+        Self { wire: buffer(), plain: buffer() }
+    }
+}
 
 pub(crate) struct Socket {
-    pub(crate) stream: TcpStream,
+    transport: Transport,
     pub(crate) framing: Framing,
     input: Input,
     /// Bytes of the edge's own that follow what the session layer wrote: they may stand between messages only.
@@ -74,13 +91,13 @@ pub(crate) enum WriteResult {
 }
 
 impl Socket {
-    pub(crate) fn new(stream: TcpStream, framing: Framing, permit: Permit) -> Self {
+    pub(crate) fn new(transport: Transport, framing: Framing, permit: Permit) -> Self {
         let input = match framing {
             Framing::Tcp => Input::Lines(LineFramer::new()),
             Framing::WebSocketText | Framing::WebSocketBinary => Input::Frames(Box::default()),
         };
         Self {
-            stream,
+            transport,
             framing,
             input,
             tail: Vec::new(),
@@ -98,11 +115,12 @@ impl Socket {
         &mut self,
         id: ConnectionId,
         core: &mut Worker,
-        buffer: &mut [u8],
+        buffers: &mut Buffers,
         now: Now,
     ) -> ReadResult {
+        let Buffers { wire, plain } = buffers;
         let count = loop {
-            match self.stream.read(buffer) {
+            match self.transport.read(wire) {
                 Ok(0) => return ReadResult::Gone("Connection closed"),
                 Ok(count) => break count,
                 Err(error) => match error.kind() {
@@ -117,8 +135,45 @@ impl Socket {
                 },
             }
         };
-        self.receive(id, core, &mut buffer[..count], now);
-        if count < buffer.len() { ReadResult::Drained } else { ReadResult::More }
+        if self.transport.is_tls() {
+            self.open(id, core, &wire[..count], plain, now);
+        } else {
+            self.receive(id, core, &mut wire[..count], now);
+        }
+        if count < wire.len() { ReadResult::Drained } else { ReadResult::More }
+    }
+
+    /// What the connection brought along from where it was before: bytes, and what TLS holds.
+    pub(crate) fn begin(
+        &mut self,
+        id: ConnectionId,
+        core: &mut Worker,
+        received: &mut [u8],
+        buffers: &mut Buffers,
+        now: Now,
+    ) {
+        self.receive(id, core, received, now);
+        self.open(id, core, &[], &mut buffers.plain, now);
+    }
+
+    fn open(&mut self, id: ConnectionId, core: &mut Worker, mut wire: &[u8], plain: &mut [u8], now: Now) {
+        while self.ending.is_none() {
+            let reason = match self.transport.open(&mut wire, plain) {
+                Ok(0) => return,
+                Ok(count) => {
+                    self.receive(id, core, &mut plain[..count], now);
+                    continue;
+                }
+                Err(Broken::Closed) => "Connection closed",
+                Err(Broken::Tls) => "TLS error",
+                Err(Broken::NotTls) => {
+                    self.tail.extend_from_slice(NOT_TLS.as_bytes());
+                    "No TLS"
+                }
+            };
+            core.disconnect(id, reason, now);
+            self.end(now);
+        }
     }
 
     /// Bytes of the client; those of a connection that ends are dropped.
@@ -198,8 +253,13 @@ impl Socket {
     }
 
     /// Whether the edge itself has something to write.
-    pub(crate) fn has_tail(&self) -> bool {
-        !self.tail.is_empty()
+    pub(crate) fn wants_write(&self) -> bool {
+        !self.tail.is_empty() || self.transport.wants_write()
+    }
+
+    /// Lines may be written.
+    pub(crate) fn is_open(&self) -> bool {
+        self.transport.is_open()
     }
 
     /// Writes what waits, as much as the kernel takes.
@@ -209,12 +269,17 @@ impl Socket {
         }
         loop {
             let from_core = self.tail_written == 0 && !core.output(id).is_empty();
-            let bytes = if from_core { core.output(id) } else { &self.tail[self.tail_written..] };
-            if bytes.is_empty() {
-                return self.written(now);
-            }
+            let bytes = match (self.transport.is_open(), from_core) {
+                // Until then TLS alone has something to say.
+                (false, _) => &[],
+                (true, true) => core.output(id),
+                (true, false) => &self.tail[self.tail_written..],
+            };
             let wanted = bytes.len();
-            match self.stream.write(bytes) {
+            let written =
+                if wanted == 0 { self.transport.flush().map(|()| 0) } else { self.transport.write(bytes) };
+            match written {
+                Ok(0) if wanted == 0 => return self.written(now),
                 Ok(0) => return WriteResult::Gone,
                 Ok(count) => {
                     if from_core {
@@ -227,7 +292,7 @@ impl Socket {
                         }
                     }
                     // A short write means that the socket's buffer is full; asking again would only say so.
-                    if count < wanted {
+                    if count < wanted && !self.transport.is_tls() {
                         self.blocked = true;
                         return WriteResult::Blocked;
                     }
@@ -249,9 +314,13 @@ impl Socket {
     fn written(&mut self, now: Now) -> WriteResult {
         let Some(ending) = &mut self.ending else { return WriteResult::Done };
         if !ending.shut {
-            *ending = Ending { deadline_ms: now.monotonic_ms + LINGER_MS, shut: true };
-            if self.stream.shutdown(Shutdown::Write).is_err() {
-                return WriteResult::Gone;
+            match self.transport.shut() {
+                Ok(()) => *ending = Ending { deadline_ms: now.monotonic_ms + LINGER_MS, shut: true },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked = true;
+                    return WriteResult::Blocked;
+                }
+                Err(_) => return WriteResult::Gone,
             }
         }
         WriteResult::Done

@@ -121,7 +121,7 @@ fn handshake<B>(
     if !may_open(headers, allowed_origins) {
         return refuse(
             StatusCode::FORBIDDEN,
-            "Pages of this origin may not connect here; the server's listeners.web.allowedOrigins does not list it.\n",
+            "Pages of this origin may not connect here; the listener's allowedOrigins in the server's configuration does not list it.\n",
         );
     }
     let (protocol, framing) = sub_protocol(headers);

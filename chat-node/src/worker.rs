@@ -29,13 +29,12 @@ use crate::{
     figures::{Totals, WorkerFigures},
     latency::Latency,
     snapshots::{Desk, Taken},
-    socket::{ReadResult, Socket, WriteResult},
+    socket::{Buffers, ReadResult, Socket, WriteResult},
+    transport::Transport,
 };
 
 const DOORBELL: Token = Token(usize::MAX);
 const EVENTS_A_TURN: usize = 1024;
-/// Read from one socket in a turn; also the only read buffer there is.
-const READ_BYTES: usize = 16 * 1024;
 /// Deliveries of the log taken in a turn, so that sockets get theirs.
 const DELIVERIES_A_TURN: usize = 256;
 const TICK_MS: u64 = 100;
@@ -95,7 +94,7 @@ pub(crate) struct WorkerThread {
     on_caught_up: Option<Box<dyn FnOnce() + Send>>,
 
     sockets: Vec<Option<Socket>>,
-    buffer: Box<[u8]>,
+    buffers: Buffers,
     /// To be read in the next turn, without being announced.
     again: Vec<ConnectionId>,
     /// Something of the edge's own waits to be written.
@@ -156,7 +155,7 @@ impl WorkerThread {
             chores,
             on_caught_up: Some(on_caught_up),
             sockets: Vec::new(),
-            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            buffers: Buffers::new(),
             again: Vec::new(),
             touched: Vec::new(),
             ending: Vec::new(),
@@ -241,9 +240,9 @@ impl WorkerThread {
     }
 
     fn connect(&mut self, incoming: Incoming, now: Now) {
-        let Incoming { stream, peer, framing, mut received, permit } = incoming;
+        let Incoming { stream, tls, peer, framing, mut received, permit } = incoming;
         let mut stream = mio::net::TcpStream::from_std(stream);
-        let id = self.core.connect(Peer { host: host_of(peer.ip()), secure: false, framing }, now);
+        let id = self.core.connect(Peer { host: host_of(peer.ip()), secure: tls.is_some(), framing }, now);
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(&mut stream, Token(id.0 as usize), interest) {
             tracing::warn!(%error, "cannot watch a socket");
@@ -255,10 +254,14 @@ impl WorkerThread {
         if self.sockets.len() <= slot {
             self.sockets.resize_with(slot + 1, || None);
         }
-        let socket = self.sockets[slot].insert(Socket::new(stream, framing, permit));
-        if !received.is_empty() {
-            socket.receive(id, &mut self.core, &mut received, now);
+        let socket = self.sockets[slot].insert(Socket::new(Transport::new(stream, tls), framing, permit));
+        socket.begin(id, &mut self.core, &mut received, &mut self.buffers, now);
+        if socket.wants_write() {
             self.touched.push(id);
+        }
+        if socket.ending.is_some() {
+            self.touched.push(id);
+            self.ending.push(id);
         }
     }
 
@@ -286,7 +289,7 @@ impl WorkerThread {
     fn read(&mut self, id: ConnectionId, now: Now) {
         let stalled = !self.unsent.is_empty();
         let Some(socket) = self.sockets.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
-        let was_ending = socket.ending.is_some();
+        let (was_ending, was_open) = (socket.ending.is_some(), socket.is_open());
         if !was_ending && (stalled || !self.core.wants_input(id)) {
             socket.unread = true;
             if stalled {
@@ -295,18 +298,20 @@ impl WorkerThread {
             return;
         }
         socket.unread = false;
-        match socket.read(id, &mut self.core, &mut self.buffer, now) {
+        match socket.read(id, &mut self.core, &mut self.buffers, now) {
             // The end stands behind the last bytes and is not announced again.
             ReadResult::Drained if socket.hung_up => self.again.push(id),
             ReadResult::Drained => {}
             ReadResult::More => self.again.push(id),
             ReadResult::Gone(reason) => return self.gone(id, reason, now),
         }
-        if socket.has_tail() {
-            self.touched.push(id);
-        }
-        if !was_ending && socket.ending.is_some() {
+        let ends = !was_ending && socket.ending.is_some();
+        if ends {
             self.ending.push(id);
+        }
+        // What was said before the handshake was over waits for it to be.
+        if ends || socket.wants_write() || (!was_open && socket.is_open()) {
+            self.touched.push(id);
         }
     }
 

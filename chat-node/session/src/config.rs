@@ -53,6 +53,26 @@ pub struct SessionConfig {
     pub reconnect_to: String,
 }
 
+/// What clients that know the capability `sts` are told of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StrictTransport {
+    /// The port for TLS, which is said where there is none.
+    pub port: Option<u16>,
+    /// Seconds for which to come over TLS alone, which is said over TLS.
+    pub duration_s: Option<u64>,
+}
+
+impl StrictTransport {
+    /// The word among the capabilities. It is for TCP: a page is told by its browser.
+    pub(crate) fn word(self, peer: &Peer) -> Option<String> {
+        match (peer.framing, peer.secure) {
+            (Framing::Tcp, false) => self.port.map(|port| format!("sts=port={port}")),
+            (Framing::Tcp, true) => self.duration_s.map(|seconds| format!("sts=duration={seconds}")),
+            _ => None,
+        }
+    }
+}
+
 /// Limits of each connection; see the contract's configuration for what they mean to a person.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {

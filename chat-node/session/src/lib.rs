@@ -26,7 +26,9 @@ mod token;
 mod welcome;
 mod worker;
 
-pub use config::{Close, ConnectionLimits, Counters, Framing, Now, Peer, Random, SessionConfig};
+pub use config::{
+    Close, ConnectionLimits, Counters, Framing, Now, Peer, Random, SessionConfig, StrictTransport,
+};
 pub use connection::ConnectionId;
 pub use housekeeper::{Housekeeper, Revision, Standing};
 pub use worker::Worker;

@@ -248,9 +248,13 @@ impl Worker {
 
     fn cap_lists(&mut self, id: ConnectionId, subcommand: &str, set: Capabilities) {
         let (client, version) = (self.client_name(id), self.connection(id).cap_version);
+        // It is no capability to be asked for, and has no meaning without its value.
+        let offers = subcommand == "LS" && version == CapVersion::V302;
+        let sts = offers.then(|| self.strict_transport.word(&self.connection(id).peer)).flatten();
         self.say(id, |server, out| {
             let room = limits::BODY_TEXT_BYTES - server.len() - client.len() - subcommand.len() - 12;
-            for list in capability::lines(capability::words(set, version, |_| None), version, room) {
+            let words = capability::words(set, version, |_| None).chain(sts);
+            for list in capability::lines(words, version, room) {
                 let line = LineWriter::begin(out)
                     .command(Source::Server(server), "CAP")
                     .param(&client)

@@ -15,7 +15,7 @@ use chat_state::{
 
 use crate::{
     claims::Claim,
-    config::{Close, Counters, Now, Peer, Random, SessionConfig},
+    config::{Close, Counters, Now, Peer, Random, SessionConfig, StrictTransport},
     connection::{Connection, ConnectionId, Identity, Pending, PendingKind, Phase},
     hold::Hold,
     input::Bucket,
@@ -33,6 +33,7 @@ pub struct Worker {
     pub(crate) hold: Hold,
     /// What anybody saw of the log is here before what they ask for after.
     pub(crate) follows_own_log: bool,
+    pub(crate) strict_transport: StrictTransport,
     /// The attach that is being applied: the session's last resume may not have reached its client whole.
     pub(crate) resumes_in_doubt: bool,
     /// This node's present life, once its registration came back from the log.
@@ -105,6 +106,7 @@ impl Worker {
             channels,
             hold: Hold::default(),
             follows_own_log: false,
+            strict_transport: StrictTransport::default(),
             resumes_in_doubt: false,
             incarnation: None,
             nonce,
@@ -141,6 +143,11 @@ impl Worker {
     /// client saw before it asked to resume was applied here before the answer: what was not is no part of this log.
     pub fn follows_own_log(&mut self) {
         self.follows_own_log = true;
+    }
+
+    /// There is a port for TLS; clients are told so from now on.
+    pub fn offers_tls(&mut self, strict_transport: StrictTransport) {
+        self.strict_transport = strict_transport;
     }
 
     /// A socket was accepted.

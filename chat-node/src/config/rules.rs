@@ -91,14 +91,19 @@ fn check_log(log: &LogConfig) -> Result<(), (String, String)> {
 
 fn check_listeners(config: &NodeConfig) -> Result<(), (String, String)> {
     let listeners = &config.listeners;
-    rule(listeners.irc.is_some() || listeners.web.is_some(), "listeners.irc and listeners.web", || {
+    let secure = listeners.ircs.is_some() || listeners.webs.is_some();
+    let open = listeners.irc.is_some() || listeners.web.is_some();
+    rule(open || secure, "listeners.irc and listeners.web", || {
         "both are off, so nobody could connect: turn one on".to_owned()
     })?;
     let mut taken = BTreeMap::new();
     let named = [
         ("listeners.irc.address", listeners.irc.as_ref().map(|irc| irc.address)),
         ("listeners.web.address", listeners.web.as_ref().map(|web| web.address)),
+        ("listeners.ircs.address", listeners.ircs.as_ref().map(|ircs| ircs.address)),
+        ("listeners.webs.address", listeners.webs.as_ref().map(|webs| webs.address)),
         ("listeners.admin", Some(listeners.admin)),
+        ("listeners.control.address", listeners.control.as_ref().map(|control| control.address)),
     ];
     for (key, address) in named.into_iter().filter_map(|(key, address)| Some((key, address?))) {
         // Port 0 asks the system for a free one.
@@ -110,12 +115,19 @@ fn check_listeners(config: &NodeConfig) -> Result<(), (String, String)> {
             ));
         }
     }
-    for (n, origin) in listeners.web.iter().flat_map(|web| &web.allowed_origins).enumerate() {
-        rule(is_origin(origin), &format!("listeners.web.allowedOrigins[{n}]"), || {
-            format!("`{origin}` is not an origin: write scheme and host, such as https://chat.example.org")
-        })?;
+    let origins = listeners.web.iter().map(|web| ("web", &web.allowed_origins));
+    let more = listeners.webs.iter().map(|webs| ("webs", &webs.allowed_origins));
+    for (listener, origins) in origins.chain(more) {
+        for (n, origin) in origins.iter().enumerate() {
+            rule(is_origin(origin), &format!("listeners.{listener}.allowedOrigins[{n}]"), || {
+                format!(
+                    "`{origin}` is not an origin: write scheme and host, such as https://chat.example.org"
+                )
+            })?;
+        }
     }
-    Ok(())
+    let sts = listeners.ircs.as_ref().and_then(|ircs| ircs.sts_duration);
+    sts.map_or(Ok(()), |sts| span("listeners.ircs.stsDuration", sts, 0, contract::duration::MAX_SECONDS))
 }
 
 /// `http(s)://host[:port]` without a path, in lower case as browsers send it.

@@ -1,7 +1,7 @@
-//! An IRC client, over TCP or WebSocket.
+//! An IRC client, over TCP or WebSocket, with or without TLS.
 
 use std::{
-    io::{BufRead, BufReader, ErrorKind, Write},
+    io::{self, BufRead, BufReader, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
 };
 
@@ -10,15 +10,57 @@ use tokio_tungstenite::tungstenite::{
     protocol::frame::coding::CloseCode,
 };
 
-use crate::node::{Node, PATIENCE};
+use crate::{
+    node::{Node, PATIENCE},
+    pki::Secure,
+};
 
 pub(crate) struct Client {
     wire: Wire,
 }
 
 enum Wire {
-    Tcp(BufReader<TcpStream>),
-    WebSocket(Box<WebSocket<TcpStream>>),
+    Tcp(BufReader<Stream>),
+    WebSocket(Box<WebSocket<Stream>>),
+}
+
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<Secure>),
+}
+
+impl Stream {
+    fn tcp(&mut self) -> &mut TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => &mut stream.sock,
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
 }
 
 /// How a server ended a connection.
@@ -37,13 +79,27 @@ impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("connected");
         stream.set_read_timeout(Some(PATIENCE)).expect("set");
-        Self { wire: Wire::Tcp(BufReader::new(stream)) }
+        Self { wire: Wire::Tcp(BufReader::new(Stream::Plain(stream))) }
+    }
+
+    /// IRC over TLS.
+    pub(crate) fn tls(stream: Secure) -> Self {
+        Self { wire: Wire::Tcp(BufReader::new(Stream::Tls(Box::new(stream)))) }
     }
 
     pub(crate) fn websocket(node: &Node, protocol: &'static str) -> Self {
         let stream = TcpStream::connect(node.web).expect("connected");
         stream.set_read_timeout(Some(PATIENCE)).expect("set");
-        let mut request = format!("ws://{}/irc", node.web).into_client_request().expect("a valid address");
+        Self::upgraded(Stream::Plain(stream), &format!("ws://{}/irc", node.web), protocol)
+    }
+
+    /// A WebSocket over TLS.
+    pub(crate) fn secure_websocket(stream: Secure, protocol: &'static str) -> Self {
+        Self::upgraded(Stream::Tls(Box::new(stream)), "wss://chat.test/irc", protocol)
+    }
+
+    fn upgraded(stream: Stream, address: &str, protocol: &'static str) -> Self {
+        let mut request = address.into_client_request().expect("a valid address");
         request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(protocol));
         let (socket, response) = tungstenite::client(request, stream).expect("a WebSocket");
         assert_eq!(response.headers()["sec-websocket-protocol"], protocol);
@@ -77,6 +133,7 @@ impl Client {
         match &mut self.wire {
             Wire::Tcp(stream) => {
                 stream.get_mut().write_all(format!("{line}\r\n").as_bytes()).expect("sent");
+                stream.get_mut().flush().expect("sent");
             }
             Wire::WebSocket(socket) => socket.send(Message::text(line)).expect("sent"),
         }
@@ -89,12 +146,12 @@ impl Client {
 
     pub(crate) fn stream(&mut self) -> &mut TcpStream {
         match &mut self.wire {
-            Wire::Tcp(stream) => stream.get_mut(),
-            Wire::WebSocket(socket) => socket.get_mut(),
+            Wire::Tcp(stream) => stream.get_mut().tcp(),
+            Wire::WebSocket(socket) => socket.get_mut().tcp(),
         }
     }
 
-    pub(crate) fn socket(&mut self) -> &mut WebSocket<TcpStream> {
+    pub(crate) fn socket(&mut self) -> &mut WebSocket<Stream> {
         match &mut self.wire {
             Wire::WebSocket(socket) => socket,
             Wire::Tcp(_) => panic!("this is no WebSocket"),

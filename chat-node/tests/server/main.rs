@@ -2,12 +2,16 @@
 
 mod admin;
 mod client;
+mod control;
 mod disk;
 mod http;
 mod lifecycle;
 mod limits;
 mod node;
+mod pki;
 mod startup;
 mod store;
 mod talk;
+mod tls;
+mod tls_limits;
 mod websocket;

@@ -18,6 +18,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Node {
     child: Child,
     said: Arc<Mutex<String>>,
+    /// The line that it is ready, with all addresses.
+    ready: String,
     pub(crate) irc: SocketAddr,
     pub(crate) web: SocketAddr,
     pub(crate) admin: SocketAddr,
@@ -79,12 +81,13 @@ impl Node {
             let _ = child.kill();
             panic!("the node did not become ready; it said:\n{}", said.lock().expect("not poisoned"));
         };
-        let address = |name: &str| {
-            let start = line.find(&format!("{name}=")).expect("named in the line") + name.len() + 1;
-            let text = line[start..].split(' ').next().expect("a word").trim_matches('"');
-            text.parse().unwrap_or_else(|_| panic!("{name} in {line}"))
-        };
-        Self { irc: address("irc"), web: address("web"), admin: address("admin"), child, said }
+        let (irc, web, admin) = (address(&line, "irc"), address(&line, "web"), address(&line, "admin"));
+        Self { irc, web, admin, child, said, ready: line }
+    }
+
+    /// Of the listener with this name.
+    pub(crate) fn address(&self, name: &str) -> SocketAddr {
+        address(&self.ready, name)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -127,6 +130,12 @@ impl Node {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().expect("a number")
     }
+}
+
+fn address(line: &str, name: &str) -> SocketAddr {
+    let start = line.find(&format!(" {name}=")).expect("named in the line") + name.len() + 2;
+    let text = line[start..].split(' ').next().expect("a word").trim_matches('"');
+    text.parse().unwrap_or_else(|_| panic!("{name} in {line}"))
 }
 
 impl Drop for Node {

@@ -209,7 +209,12 @@ fn a_store_that_would_drop_keys_is_refused() {
     let data = directory();
     let config = data.path().join("node.yaml");
     std::fs::write(&config, waiting_config(&room.server.url_file())).expect("written");
-    let output = crate::node::program().arg("--config").arg(&config).output().expect("it runs");
+    let output = crate::node::program()
+        .args(["--irc", "127.0.0.1:0", "--web", "off", "--admin", "127.0.0.1:0"])
+        .arg("--config")
+        .arg(&config)
+        .output()
+        .expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("maxmemory-policy noeviction"), "{said}");

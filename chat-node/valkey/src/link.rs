@@ -117,8 +117,14 @@ impl Link {
     /// The writer, if it leads to the server whose history was compared with ours.
     pub(crate) async fn verified_writer(&self) -> Result<MultiplexedConnection, OpenError> {
         let (connection, run_id) = self.writer().await?;
-        if self.state().verified.as_ref() == Some(&run_id) {
+        let verified = self.state().verified.clone();
+        if verified.as_ref() == Some(&run_id) {
             return Ok(connection);
+        }
+        if verified.is_some() {
+            // This may be the connection that is behind, to a process that is gone: as it is not used, nothing would
+            // tell.
+            self.drop_writer();
         }
         let place = self.place();
         Err(OpenError::Unavailable(format!(

@@ -15,7 +15,7 @@ use chat_log::{
     shared::handle::{SharedLogHandle, SharedOptions},
 };
 use chat_state::{
-    command::{ChannelCommand, Command, Message, MessageKind, Target},
+    command::{ChannelCommand, Command, CommonCommand, Message, MessageKind, Target},
     entry::Origin,
     ids::{Generation, Incarnation, Position, SessionId, ShardId, UserId},
 };
@@ -43,11 +43,15 @@ fn open(server: &TestServer) -> Result<(chat_valkey::Opened, tokio::runtime::Run
 }
 
 fn node(server: &TestServer, incarnation: u64) -> Node {
+    node_that_beats(server, incarnation, Duration::from_millis(100))
+}
+
+fn node_that_beats(server: &TestServer, incarnation: u64, beat_every: Duration) -> Node {
     let (opened, runtime) = open(server).unwrap_or_else(|error| panic!("{error}"));
     let (told, fatal) = mpsc::channel();
     let options = SharedOptions {
         retry_every: Duration::from_millis(50),
-        beat_every: Duration::from_millis(100),
+        beat_every,
         patience: Duration::from_millis(500),
         ..SharedOptions::default()
     };
@@ -228,6 +232,38 @@ fn a_store_that_lost_what_it_had_ends_the_node() {
     server.run();
     let reason = node.fatal.recv_timeout(PATIENCE).expect("a reason");
     assert!(reason.contains("another history"), "{reason}");
+}
+
+#[test]
+fn a_server_that_restarts_between_two_commands_is_written_to_again() {
+    let mut server = TestServer::start();
+    let mut node = node_that_beats(&server, 1, PATIENCE);
+    let wait_for = |node: &mut Node, what: fn(&Command) -> bool| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            assert!(Instant::now() < deadline, "it never came");
+            match node.follower.try_next() {
+                Some(Delivery::Committed(batch)) => {
+                    let mut all = batch.iter().flat_map(|(_, entry)| &entry.proposals);
+                    if all.any(|proposal| what(&proposal.command)) {
+                        return;
+                    }
+                }
+                _ => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    };
+    let is_message: fn(&Command) -> bool = |command| matches!(command, Command::Channel(_));
+    let is_lineage: fn(&Command) -> bool =
+        |command| matches!(command, Command::Common(CommonCommand::BeginLineage(_)));
+    node.log.append(node.follower.id(), SHARD, vec![request(1, 0)]).expect("room in the queue");
+    wait_for(&mut node, is_message);
+    server.kill();
+    server.run();
+    // The reader has found the new process; nothing was written meanwhile that would have failed.
+    wait_for(&mut node, is_lineage);
+    node.log.append(node.follower.id(), SHARD, vec![request(1, 1)]).expect("room in the queue");
+    wait_for(&mut node, is_message);
 }
 
 #[test]

@@ -92,6 +92,11 @@ impl Follower {
         self.taken(queued)
     }
 
+    /// Nothing is there at the moment.
+    pub fn is_empty(&self) -> bool {
+        self.deliveries.is_empty()
+    }
+
     /// The next delivery, for threads without a runtime.
     pub fn blocking_next(&mut self) -> Option<Delivery> {
         let queued = self.deliveries.blocking_recv();

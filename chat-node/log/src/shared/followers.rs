@@ -87,6 +87,11 @@ impl Followers {
         });
     }
 
+    /// Whether somebody has yet to be given what was read, as far as [`Self::wanted`] has looked.
+    pub(super) fn is_any_behind(&self) -> bool {
+        self.all.values().any(|following| matches!(following.progress, Progress::Behind { .. }))
+    }
+
     /// What is to be got from the store now for those who are behind; `read` is up to where there is something.
     pub(super) fn wanted(&mut self, read: &[Index], most_bytes: usize) -> Vec<Wanted> {
         let mut wanted = Vec::new();

@@ -223,8 +223,8 @@ impl<S: Store> Thread<S> {
         let mut taken = Vec::new();
         let mut stop_by = None;
         loop {
-            self.launch();
             self.fetch();
+            self.launch();
             if let Some(deadline) = stop_by
                 && ((self.log.is_idle() && self.saves.is_empty()) || Instant::now() >= deadline)
             {

@@ -133,6 +133,14 @@ impl Lanes {
         None
     }
 
+    /// Whether a shard has something to send, and nothing on its way.
+    pub fn can_launch(&self) -> bool {
+        self.lanes.iter().any(|lane| match &lane.flight {
+            Some(flight) => !flight.sent,
+            None => !lane.waiting.is_empty(),
+        })
+    }
+
     /// The next append of a shard, if none is on its way. `refused` gets what cannot be sent at all.
     pub fn launch(&mut self, shard: ShardId, refused: &mut Vec<(Asked, Reason)>) -> Option<Launch> {
         let lane = self.lanes.get_mut(usize::from(shard.0))?;

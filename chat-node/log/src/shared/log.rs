@@ -117,7 +117,7 @@ impl SharedLog {
 
     /// The next append of every shard that has none on its way; none for a while after a failure.
     pub fn launches(&mut self, now: Duration) -> Vec<Launch> {
-        if self.launch_at.is_some_and(|at| at > now) {
+        if !self.may_launch(now) {
             return Vec::new();
         }
         self.launch_at = None;
@@ -126,6 +126,18 @@ impl SharedLog {
             self.lanes.shards().filter_map(|shard| self.lanes.launch(shard, &mut refused)).collect();
         self.refuse(refused);
         launches
+    }
+
+    /// Whether [`Self::launches`] has something.
+    pub fn can_launch(&self, now: Duration) -> bool {
+        self.may_launch(now) && self.lanes.can_launch()
+    }
+
+    /// A node registers when its workers have come to where the log is: from then on the others wait for its signs of
+    /// life, and it can give none before it has heard of its own registration.
+    fn may_launch(&self, now: Duration) -> bool {
+        let starting = self.lanes.incarnation().is_none() && self.followers.is_any_behind();
+        !starting && self.launch_at.is_none_or(|at| at <= now)
     }
 
     /// When [`Self::launches`] may have something again that a failure holds back.
@@ -366,3 +378,6 @@ fn shard_status(extents: &[Extent]) -> BTreeMap<ShardId, ShardLogStatus> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use chat_log::{
     local::{LocalLog, Recovered},
+    shared::store::Snapshots,
     snapshot::{ChunkRef, NewChunk, NewSnapshot, Snapshot, SnapshotError, SnapshotMeta, SnapshotStore},
     wal::WalError,
 };
@@ -11,27 +12,57 @@ use chat_session::Worker;
 use chat_state::{
     channels::ChannelShard,
     directory::Directory,
-    ids::{Index, Position, ShardId},
+    ids::{Index, Lineage, Position, ShardId},
 };
 
 use crate::{
-    node::LINEAGE,
+    local::LINEAGE,
     violation::{Checker, Violation},
 };
 
 /// Chunks of a shard after which its history is written anew as one.
 const MOST_CHUNKS: usize = 4;
 
-/// The newest snapshots of a data directory.
+/// Of each shard: up to where its newest snapshot covers it, and the chunks of its history.
+pub(crate) type Newest = BTreeMap<ShardId, (Index, Vec<ChunkRef>)>;
+
+/// The newest snapshots of a room.
 pub(crate) struct StartingPoint {
-    store: SnapshotStore,
+    history: History,
     snapshots: BTreeMap<ShardId, Option<Snapshot>>,
     shards: u16,
+    lineage: Lineage,
+}
+
+/// Where the messages are that snapshots refer to.
+enum History {
+    OnDisk(SnapshotStore),
+    Loaded(BTreeMap<ShardId, Vec<Vec<u8>>>),
 }
 
 impl StartingPoint {
     pub(crate) fn new(recovered: &Recovered, store: SnapshotStore) -> Self {
-        Self { store, snapshots: recovered.snapshots.clone(), shards: recovered.identity.shards }
+        Self {
+            history: History::OnDisk(store),
+            snapshots: recovered.snapshots.clone(),
+            shards: recovered.identity.shards,
+            lineage: LINEAGE,
+        }
+    }
+
+    pub(crate) fn of_store(found: Snapshots, shards: u16) -> Self {
+        let mut snapshots: BTreeMap<_, _> = (0..=shards).map(|shard| (ShardId(shard), None)).collect();
+        let mut history = BTreeMap::new();
+        for (shard, (snapshot, chunks)) in found.of {
+            snapshots.insert(shard, Some(snapshot));
+            history.insert(shard, chunks);
+        }
+        Self { history: History::Loaded(history), snapshots, shards, lineage: Lineage::default() }
+    }
+
+    /// The first entry of each shard that is in no snapshot.
+    pub(crate) fn follow_from(&self) -> BTreeMap<ShardId, Index> {
+        self.snapshots.keys().map(|shard| (*shard, Index(self.index(*shard).0 + 1))).collect()
     }
 
     /// The last entry that is in the snapshot.
@@ -41,7 +72,7 @@ impl StartingPoint {
 
     pub(crate) fn replicas(&self) -> Result<(Directory, Vec<ChannelShard>), Violation> {
         let directory = match self.snapshot(ShardId::DIRECTORY) {
-            None => Directory::new(LINEAGE),
+            None => Directory::new(self.lineage),
             Some(snapshot) => Directory::restore(&snapshot.state).map_err(unusable)?,
         };
         let channels = (1..=self.shards).map(|n| self.channels(ShardId(n))).collect::<Result<_, _>>()?;
@@ -50,10 +81,17 @@ impl StartingPoint {
 
     fn channels(&self, shard: ShardId) -> Result<ChannelShard, Violation> {
         let Some(snapshot) = self.snapshot(shard) else {
-            return Ok(ChannelShard::new(shard, self.shards, LINEAGE));
+            return Ok(ChannelShard::new(shard, self.shards, self.lineage));
         };
-        let chunks = snapshot.chunks.iter().map(|chunk| self.store.read_chunk(shard, chunk));
-        let chunks: Vec<_> = chunks.collect::<Result<_, _>>().map_err(unusable)?;
+        let read: Vec<_>;
+        let chunks = match &self.history {
+            History::OnDisk(store) => {
+                let chunks = snapshot.chunks.iter().map(|chunk| store.read_chunk(shard, chunk));
+                read = chunks.collect::<Result<_, _>>().map_err(unusable)?;
+                &read
+            }
+            History::Loaded(of) => of.get(&shard).unwrap_or(const { &Vec::new() }),
+        };
         ChannelShard::restore(&snapshot.state, chunks.iter().map(Vec::as_slice)).map_err(unusable)
     }
 
@@ -61,10 +99,13 @@ impl StartingPoint {
         self.snapshots.get(&shard)?.as_ref()
     }
 
-    pub(crate) fn archive(self) -> Archive {
-        let newest = self.snapshots.into_values().flatten();
-        let newest = newest.map(|snapshot| (snapshot.meta.shard, (snapshot.meta.index, snapshot.chunks)));
-        Archive { store: self.store, newest: newest.collect(), trims: VecDeque::new() }
+    pub(crate) fn newest(&self) -> Newest {
+        let newest = self.snapshots.values().flatten();
+        newest.map(|snapshot| (snapshot.meta.shard, (snapshot.meta.index, snapshot.chunks.clone()))).collect()
+    }
+
+    pub(crate) fn archive(&self, store: SnapshotStore) -> Archive {
+        Archive { store, newest: self.newest(), trims: VecDeque::new() }
     }
 }
 
@@ -72,11 +113,10 @@ fn unusable(error: impl std::fmt::Display) -> Violation {
     Violation::new(Checker::Recovery, format!("a snapshot cannot be used: {error}"))
 }
 
-/// Writes snapshots; the log lets go of what they cover some time later.
+/// Writes snapshots to a disk; the log lets go of what they cover some time later.
 pub(crate) struct Archive {
     store: SnapshotStore,
-    /// Of each shard: up to where it is covered, and the chunks of its history.
-    newest: BTreeMap<ShardId, (Index, Vec<ChunkRef>)>,
+    newest: Newest,
     trims: VecDeque<(ShardId, Index)>,
 }
 
@@ -87,12 +127,8 @@ impl Archive {
 
     /// False when there is nothing new to store.
     pub(crate) fn save(&mut self, worker: &Worker, shard: ShardId) -> Result<bool, SnapshotError> {
-        let new = self.take(worker, shard);
-        let (covered, index) =
-            (self.newest.get(&shard).map_or(Index(0), |(index, _)| *index), new.meta.index);
-        if index <= covered {
-            return Ok(false);
-        }
+        let Some(new) = take(worker, shard, &self.newest) else { return Ok(false) };
+        let index = new.meta.index;
         let saved = self.store.save(&new)?;
         self.newest.insert(shard, (index, saved.chunks));
         self.trims.push_back((shard, index));
@@ -105,38 +141,43 @@ impl Archive {
             None => Ok(()),
         }
     }
+}
 
-    fn take(&self, worker: &Worker, shard: ShardId) -> NewSnapshot {
-        if shard.is_directory() {
-            let directory = worker.directory();
-            let (index, position) = (directory.index(), directory.position());
-            return NewSnapshot {
-                meta: SnapshotMeta { shard, lineage: directory.lineage(), index, position },
-                state: directory.encode_state(),
-                kept_chunks: Vec::new(),
-                new_chunks: Vec::new(),
-            };
-        }
-        let channels = &worker.channels()[usize::from(shard.0) - 1];
-        let (index, position) = (channels.index(), channels.position());
-        let meta = SnapshotMeta { shard, lineage: channels.lineage(), index, position };
-        let oldest = channels.oldest_history();
-        let mut kept_chunks: Vec<ChunkRef> = match (self.newest.get(&shard), oldest) {
-            (Some((_, chunks)), Some(oldest)) => {
-                chunks.iter().copied().filter(|chunk| chunk.last >= oldest).collect()
-            }
-            _ => Vec::new(),
-        };
-        if kept_chunks.len() >= MOST_CHUNKS {
-            kept_chunks.clear();
-        }
-        let after = kept_chunks.iter().map(|chunk| chunk.last).max().unwrap_or(Position(0));
-        let new_chunks = if oldest.is_some() && after < position {
-            let first = Position(after.0 + 1);
-            vec![NewChunk { first, last: position, bytes: channels.encode_history(after) }]
-        } else {
-            Vec::new()
-        };
-        NewSnapshot { meta, state: channels.encode_state(), kept_chunks, new_chunks }
+/// A snapshot of a worker's replica, as the node's archive makes it; none when there is nothing new to store.
+pub(crate) fn take(worker: &Worker, shard: ShardId, newest: &Newest) -> Option<NewSnapshot> {
+    let covered = newest.get(&shard).map_or(Index(0), |(index, _)| *index);
+    if shard.is_directory() {
+        let directory = worker.directory();
+        let (index, position) = (directory.index(), directory.position());
+        return (index > covered).then(|| NewSnapshot {
+            meta: SnapshotMeta { shard, lineage: directory.lineage(), index, position },
+            state: directory.encode_state(),
+            kept_chunks: Vec::new(),
+            new_chunks: Vec::new(),
+        });
     }
+    let channels = &worker.channels()[usize::from(shard.0) - 1];
+    let (index, position) = (channels.index(), channels.position());
+    if index <= covered {
+        return None;
+    }
+    let meta = SnapshotMeta { shard, lineage: channels.lineage(), index, position };
+    let oldest = channels.oldest_history();
+    let mut kept_chunks: Vec<ChunkRef> = match (newest.get(&shard), oldest) {
+        (Some((_, chunks)), Some(oldest)) => {
+            chunks.iter().copied().filter(|chunk| chunk.last >= oldest).collect()
+        }
+        _ => Vec::new(),
+    };
+    if kept_chunks.len() >= MOST_CHUNKS {
+        kept_chunks.clear();
+    }
+    let after = kept_chunks.iter().map(|chunk| chunk.last).max().unwrap_or(Position(0));
+    let new_chunks = if oldest.is_some() && after < position {
+        let first = Position(after.0 + 1);
+        vec![NewChunk { first, last: position, bytes: channels.encode_history(after) }]
+    } else {
+        Vec::new()
+    };
+    Some(NewSnapshot { meta, state: channels.encode_state(), kept_chunks, new_chunks })
 }

@@ -11,6 +11,8 @@ mod client;
 mod env;
 mod expected;
 mod faults;
+mod hand;
+mod local;
 mod machine;
 #[cfg(feature = "mutations")]
 pub mod mutations;
@@ -18,12 +20,14 @@ mod network;
 mod node;
 mod plan;
 mod recovery;
+mod shared;
 mod truth;
 mod violation;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+pub use plan::Room;
 pub use violation::{Checker, Violation};
 pub use world::Counts;
 use world::World;
@@ -32,6 +36,7 @@ use world::World;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     pub seed: u64,
+    pub room: Room,
     /// Everything that happened, as one number.
     pub trace: u64,
     pub counts: Counts,
@@ -40,7 +45,8 @@ pub struct Report {
 
 /// Runs one seed; `print` shows everything that happens.
 pub fn run(seed: u64, print: bool) -> Report {
-    let mut world = World::new(seed, print);
+    let room = Room::of(seed);
+    let mut world = World::new(seed, room, print);
     let result = catch_unwind(AssertUnwindSafe(|| world.run()));
     let violation = match result {
         Ok(result) => result.err(),
@@ -53,5 +59,5 @@ pub fn run(seed: u64, print: bool) -> Report {
             Some(Violation { checker: Checker::Panic, what })
         }
     };
-    Report { seed, trace: world.env.trace.digest(), counts: world.counts, violation }
+    Report { seed, room, trace: world.env.trace.digest(), counts: world.counts, violation }
 }

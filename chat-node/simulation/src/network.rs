@@ -13,6 +13,8 @@ use crate::{
 
 pub(crate) struct Link {
     pub(crate) client: usize,
+    /// Which node it leads to.
+    pub(crate) slot: usize,
     pub(crate) worker: usize,
     pub(crate) connection: ConnectionId,
     framer: LineFramer,
@@ -25,14 +27,15 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn open(node: &mut Node, client: usize, env: &mut Env) -> Self {
+    pub(crate) fn open(node: &mut Node, slot: usize, client: usize, env: &mut Env) -> Self {
         let worker = env.chance.index(node.hands.len());
         let host = format!("10.0.0.{client}");
         let peer = Peer { host, secure: false, framing: Framing::Tcp };
         let connection = node.hands[worker].worker.connect(peer, env.now());
-        env.note(format_args!("c{client} connects to worker {worker} as {}", connection.0));
+        env.note(format_args!("c{client} connects to node {slot}, worker {worker} as {}", connection.0));
         Self {
             client,
+            slot,
             worker,
             connection,
             framer: LineFramer::new(),

@@ -1,44 +1,36 @@
-//! One life of the node: the real log and workers, with what lies between them in the hands of the run.
+//! One life of a node: the real workers and housekeeper, above its own log or its side of a shared one.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use chat_log::{
-    committer::{Asked, Committer, Turn},
-    follower::FollowerId,
-    identity::Identity,
-    local::{LocalLog, LocalOptions, OpenError},
-    log::{Reason, Request},
-};
-use chat_session::{Housekeeper, Now, Random, Revision, SessionConfig, Worker};
+use chat_log::log::Request;
+use chat_session::{Housekeeper, Now, Random, Revision, SessionConfig, Standing, Worker};
 use chat_state::{
     command::{Command, DirectoryCommand},
-    entry::Entry,
-    ids::{Incarnation, Index, Lineage, MemberId, ShardId},
+    ids::{Incarnation, Index, MemberId, ShardId},
     settings::{DeclaredChannel, Settings},
 };
 
 use crate::{
-    archive::{Archive, StartingPoint},
+    archive::StartingPoint,
     env::Env,
-    machine::Machine,
+    hand::{Hand, Item},
+    local::{Found, LocalWork, OwnLog, Site},
     plan::Plan,
-    recovery::check_recovered,
+    shared::{Seat, SharedWork, Store},
     truth::Truth,
-    violation::{Checker, Violation},
+    violation::Violation,
 };
 
-const TICK_MS: u64 = 100;
 const CHORES_MS: u64 = 1_000;
-const PROBE_MS: u64 = 1_000;
-pub(crate) const LINEAGE: Lineage = Lineage(1);
+/// Entries that wait for a worker, of which it takes more than one in a step.
+const MANY: usize = 4;
 
 /// Why the process ends before it is told to.
 pub(crate) enum Stop {
     /// A fault of the machine; it starts again.
     Fault,
+    /// It ends of its own accord, and starts again.
+    Ended(String),
     Broken(Violation),
 }
 
@@ -48,137 +40,148 @@ impl From<Violation> for Stop {
     }
 }
 
+/// Where the log of a room is.
+pub(crate) enum Home {
+    Disk(Box<Site>),
+    Store(Box<Store>),
+}
+
+/// A node's side of its log.
+pub(crate) enum LogEnd {
+    Own(Box<OwnLog>),
+    Shared(Box<Seat>),
+}
+
 pub(crate) struct Node {
-    committer: Committer,
-    /// What waits for the log.
-    queue: VecDeque<Asked>,
+    slot: usize,
     pub(crate) hands: Vec<Hand>,
+    pub(crate) log: LogEnd,
     keeper: Housekeeper,
     begun: Option<Incarnation>,
-    pub(crate) archive: Archive,
-    /// Where each shard ended when the process started: no client is served before every worker got there.
+    /// Where each shard ended when the process started: no client of a lone node is served before every worker got
+    /// there.
     began_at: BTreeMap<ShardId, Index>,
     /// Takes clients.
     settled: bool,
+    pub(crate) draining: bool,
     next_chores_ms: u64,
-    next_probe_ms: u64,
-}
-
-/// A worker, and what is on its way to it and from it.
-pub(crate) struct Hand {
-    pub(crate) worker: Worker,
-    inbox: BTreeMap<ShardId, VecDeque<Item>>,
-    read_only: VecDeque<bool>,
-    outgoing: VecDeque<(ShardId, Request)>,
-    /// Shards for which the log takes nothing from this worker until then.
-    blocked: BTreeMap<ShardId, u64>,
-    next_tick_ms: u64,
-    /// Its thread does not run until then.
-    pub(crate) stalled_until_ms: u64,
-}
-
-enum Item {
-    Entry(Arc<Entry>),
-    Refused(Request, Reason),
 }
 
 /// Something the node can do next.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Work {
-    Commit,
-    Deliver { worker: usize, shard: ShardId },
-    News { worker: usize },
-    Submit { worker: usize },
-    Tick { worker: usize },
+    Local(LocalWork),
+    Shared(SharedWork),
+    /// Takes in what the log has for a worker.
+    Hear {
+        worker: usize,
+    },
+    Deliver {
+        worker: usize,
+        shard: ShardId,
+    },
+    News {
+        worker: usize,
+    },
+    Submit {
+        worker: usize,
+    },
+    Tick {
+        worker: usize,
+    },
     Chores,
-    Probe,
-    Trim,
 }
 
 impl Node {
-    /// Starts the process on what the disk holds. `asked` is what was being committed when it ended last.
+    /// Starts the process on what its log holds.
     pub(crate) fn boot(
+        slot: usize,
         plan: &Plan,
         env: &mut Env,
-        machine: &Machine,
+        home: &mut Home,
         truth: &mut Truth,
-        asked: &[Asked],
     ) -> Result<Self, Stop> {
-        let options = options(plan);
-        let (log, recovered) =
-            LocalLog::open(machine.disk(), &options).map_err(|error| opening(machine, &error))?;
-        env.note(format_args!("opened: {:?}", recovered.report));
-        let point = StartingPoint::new(&recovered, log.snapshots().clone());
-        let found: Vec<_> =
-            recovered.entries.collect::<Result<_, _>>().map_err(|error| opening(machine, &error))?;
-        check_recovered(truth, &point, &found, asked)?;
         let nonce = env.chance.next();
+        let (mut log, member, point, entries) = match home {
+            Home::Disk(site) => {
+                let Found { log, member, point, entries } = OwnLog::open(plan, env, site, truth)?;
+                site.started();
+                (LogEnd::Own(Box::new(log)), member, point, entries)
+            }
+            Home::Store(store) => {
+                let (seat, point) = Seat::open(slot, plan, env, store, truth)?;
+                (LogEnd::Shared(Box::new(seat)), MemberId(env.chance.next()), point, Vec::new())
+            }
+        };
         let mut hands = Vec::new();
         for number in 0..plan.workers {
-            let (directory, channels) = point.replicas()?;
-            for shard in truth.shards() {
-                truth.compare(&directory, &channels, shard, "restored from its snapshot")?;
+            let worker = worker(number, nonce, plan, env, &point, truth)?;
+            let follower = match &mut log {
+                LogEnd::Own(_) => None,
+                LogEnd::Shared(seat) => Some(seat.follow(&point, truth)?),
+            };
+            let mut hand = Hand::new(worker, follower, env.now_ms());
+            for (shard, entry) in &entries {
+                hand.push(*shard, Item::Entry(Arc::clone(entry)));
             }
-            let random: Box<dyn Random> = Box::new(env.chance.fork());
-            let worker = Worker::new(config(plan, number), nonce, random, directory, channels);
-            let mut inbox: BTreeMap<ShardId, VecDeque<Item>> = BTreeMap::new();
-            for (shard, entry) in &found {
-                inbox.entry(*shard).or_default().push_back(Item::Entry(Arc::clone(entry)));
-            }
-            hands.push(Hand {
-                worker,
-                inbox,
-                read_only: VecDeque::new(),
-                outgoing: VecDeque::new(),
-                blocked: BTreeMap::new(),
-                next_tick_ms: env.now_ms(),
-                stalled_until_ms: 0,
-            });
+            hands.push(hand);
         }
-        let keeper = Housekeeper::new(log.identity().member, nonce, settings(plan), Revision::Counted);
         let mut node = Self {
-            archive: point.archive(),
-            committer: Committer::new(log),
-            queue: VecDeque::new(),
+            slot,
             hands,
-            keeper,
+            log,
+            keeper: Housekeeper::new(member, nonce, settings(plan), Revision::Counted),
             begun: None,
             began_at: truth.shards().map(|shard| (shard, truth.last(shard))).collect(),
             settled: false,
+            draining: false,
             next_chores_ms: env.now_ms(),
-            next_probe_ms: 0,
         };
         node.keep_house(env.now());
         Ok(node)
     }
 
     pub(crate) fn takes_clients(&self) -> bool {
-        self.settled
+        self.settled && !self.draining
     }
 
     /// Nothing is on its way between the workers and the log.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.settled
-            && self.queue.is_empty()
-            && !self.archive.has_trims()
-            && self.hands.iter().all(|hand| {
-                hand.inbox.values().all(VecDeque::is_empty)
-                    && hand.outgoing.is_empty()
-                    && hand.read_only.is_empty()
-                    && hand.worker.held_back() == 0
-            })
+    pub(crate) fn is_quiet(&self, home: &Home) -> bool {
+        let quiet = match (&self.log, home) {
+            (LogEnd::Own(log), _) => log.is_quiet(),
+            (LogEnd::Shared(seat), Home::Store(store)) => seat.is_quiet(store),
+            (LogEnd::Shared(_), Home::Disk(_)) => true,
+        };
+        self.settled && quiet && self.hands.iter().all(Hand::is_quiet)
+    }
+
+    pub(crate) fn incarnation(&self) -> Option<Incarnation> {
+        self.begun
+    }
+
+    /// Takes no clients any more, and sends away those that it has.
+    pub(crate) fn drain(&mut self, now: Now) {
+        self.draining = true;
+        for hand in &mut self.hands {
+            hand.worker.drain(50, now);
+            hand.collect();
+        }
     }
 
     /// Everything that can be done now, with how likely each is to come first.
-    pub(crate) fn possible(&self, now_ms: u64, out: &mut Vec<(u64, Work)>) {
-        if !self.queue.is_empty() {
-            out.push((30, Work::Commit));
-        }
-        if self.archive.has_trims() {
-            out.push((5, Work::Trim));
-        }
-        if self.committer.read_only() && now_ms >= self.next_probe_ms {
-            out.push((20, Work::Probe));
+    pub(crate) fn possible(&self, now_ms: u64, home: &Home, out: &mut Vec<(u64, Work)>) {
+        match (&self.log, home) {
+            (LogEnd::Own(log), _) => {
+                let mut work = Vec::with_capacity(4);
+                log.possible(now_ms, &mut work);
+                out.extend(work.into_iter().map(|(weight, work)| (weight, Work::Local(work))));
+            }
+            (LogEnd::Shared(seat), Home::Store(store)) => {
+                let mut work = Vec::with_capacity(8);
+                seat.possible(now_ms, store, &mut work);
+                out.extend(work.into_iter().map(|(weight, work)| (weight, Work::Shared(work))));
+            }
+            (LogEnd::Shared(_), Home::Disk(_)) => {}
         }
         for (worker, hand) in self.hands.iter().enumerate() {
             if hand.stalled_until_ms > now_ms {
@@ -189,10 +192,13 @@ impl Node {
                     out.push((20, Work::Deliver { worker, shard: *shard }));
                 }
             }
+            if hand.can_hear() {
+                out.push((30, Work::Hear { worker }));
+            }
             if !hand.read_only.is_empty() {
                 out.push((10, Work::News { worker }));
             }
-            if hand.outgoing.iter().any(|(shard, _)| hand.takes(*shard, now_ms)) {
+            if hand.can_submit(now_ms) {
                 out.push((30, Work::Submit { worker }));
             }
             if now_ms >= hand.next_tick_ms {
@@ -205,10 +211,15 @@ impl Node {
     }
 
     /// When something will be possible that is not now.
-    pub(crate) fn next_due_ms(&self) -> u64 {
+    pub(crate) fn next_due_ms(&self, now_ms: u64) -> u64 {
         let ticks = self.hands.iter().map(|hand| hand.next_tick_ms.max(hand.stalled_until_ms));
-        let blocked = self.hands.iter().flat_map(|hand| hand.blocked.values().copied());
-        ticks.chain([self.next_chores_ms]).chain(blocked).min().unwrap_or(u64::MAX)
+        let blocked = self.hands.iter().flat_map(Hand::blocked_until);
+        let log = match &self.log {
+            LogEnd::Own(_) => None,
+            LogEnd::Shared(seat) => seat.next_due_ms(now_ms),
+        };
+        let all = ticks.chain([self.next_chores_ms]).chain(blocked).chain(log);
+        all.filter(|at| *at > now_ms).min().unwrap_or(u64::MAX)
     }
 
     pub(crate) fn work(
@@ -216,201 +227,148 @@ impl Node {
         work: Work,
         plan: &Plan,
         env: &mut Env,
-        machine: &Machine,
+        home: &mut Home,
         truth: &mut Truth,
-        in_flight: &mut Vec<Asked>,
     ) -> Result<(), Stop> {
         let now = env.now();
         match work {
-            Work::Commit => return self.commit(plan, env, machine, truth, in_flight),
-            Work::Deliver { worker, shard } => return self.deliver(worker, shard, env, truth),
+            Work::Local(work) => {
+                if let (LogEnd::Own(log), Home::Disk(site)) = (&mut self.log, home) {
+                    log.work(work, plan, env, site, truth, &mut self.hands)?;
+                }
+            }
+            Work::Shared(work) => {
+                if let (LogEnd::Shared(seat), Home::Store(store)) = (&mut self.log, home) {
+                    seat.work(work, env, store, truth)?;
+                }
+            }
+            Work::Hear { worker } => {
+                let wanted = self.hands[worker].hear();
+                if let (Some(shard), LogEnd::Shared(seat), Home::Store(store)) = (wanted, &mut self.log, home)
+                    && usize::from(shard.0) % self.hands.len() == worker
+                {
+                    seat.save(&self.hands[worker].worker, shard, env, store);
+                }
+                if let LogEnd::Shared(seat) = &mut self.log {
+                    seat.look_for_lagging();
+                }
+            }
+            Work::Deliver { worker, shard } => {
+                let waiting = self.hands[worker].inbox.get(&shard).map_or(0, std::collections::VecDeque::len);
+                // Many at once when there are many, so that a start is not as slow as a step is long.
+                let most = 1 + waiting / MANY;
+                for _ in 0..env.chance.between(1, most as u64) {
+                    self.deliver(worker, shard, env, truth)?;
+                }
+            }
             Work::News { worker } => {
                 let hand = &mut self.hands[worker];
                 if let Some(read_only) = hand.read_only.pop_front() {
-                    hand.worker.set_read_only(read_only.then(|| Reason::DiskFull.to_string()));
+                    hand.worker.set_read_only(read_only.map(|reason| reason.to_string()));
                 }
             }
             Work::Submit { worker } => {
-                // In order for each shard; between shards as it comes.
-                let mut waiting: BTreeMap<ShardId, Vec<Request>> = BTreeMap::new();
-                for (shard, request) in self.hands[worker].take_outgoing(now.monotonic_ms) {
-                    waiting.entry(shard).or_default().push(request);
-                }
-                let from = follower(worker);
-                while !waiting.is_empty() {
-                    let shards: Vec<ShardId> = waiting.keys().copied().collect();
-                    let shard = *env.chance.pick(&shards);
-                    for request in waiting.remove(&shard).unwrap_or_default() {
-                        self.queue.push_back(Asked { from, shard, request });
+                let hand = &mut self.hands[worker];
+                let waiting = hand.take_outgoing(now.monotonic_ms);
+                match &mut self.log {
+                    LogEnd::Own(log) => log.take(worker, waiting, env),
+                    LogEnd::Shared(seat) => {
+                        if let Some(follower) = &hand.follower {
+                            seat.take(follower.id(), waiting);
+                        }
                     }
                 }
             }
-            Work::Tick { worker } => {
-                let hand = &mut self.hands[worker];
-                hand.next_tick_ms = now.monotonic_ms + TICK_MS;
-                hand.worker.tick(now);
-                hand.collect();
-            }
+            Work::Tick { worker } => self.hands[worker].tick(now),
             Work::Chores => {
                 self.next_chores_ms = now.monotonic_ms + CHORES_MS;
+                self.stand();
                 let asked = self.keeper.tick(&self.hands[0].worker, now);
                 self.hands[0].ask(asked);
                 self.keep_house(now);
             }
-            Work::Probe => {
-                self.next_probe_ms = now.monotonic_ms + PROBE_MS;
-                let probed = self.committer.probe().map_err(|error| failing(machine, &error.to_string()))?;
-                self.announce(probed);
-            }
-            Work::Trim => {
-                let result = self.archive.trim(self.committer.log_mut());
-                result.map_err(|error| failing(machine, &error.to_string()))?;
-            }
         }
         Ok(())
-    }
-
-    fn commit(
-        &mut self,
-        plan: &Plan,
-        env: &mut Env,
-        machine: &Machine,
-        truth: &mut Truth,
-        in_flight: &mut Vec<Asked>,
-    ) -> Result<(), Stop> {
-        let wanted = usize::try_from(env.chance.between(1, plan.batch)).unwrap_or(1);
-        let asked: Vec<Asked> = self.queue.drain(..wanted.min(self.queue.len())).collect();
-        in_flight.clone_from(&asked);
-        let count = asked.len();
-        let turn = self.committer.commit(asked, env.now().unix_ms);
-        let Turn { committed, refused, read_only } =
-            turn.map_err(|error| failing(machine, &error.to_string()))?;
-        in_flight.clear();
-        env.note(format_args!("commit of {count}, {} refused", refused.len()));
-        self.announce(read_only);
-        for (ask, reason) in refused {
-            let worker = usize::try_from(ask.from.0).expect("followers are workers");
-            let items = self.hands[worker].inbox.entry(ask.shard).or_default();
-            items.push_back(Item::Refused(ask.request, reason));
-        }
-        for (shard, entry) in committed.iter().flat_map(|batch| batch.iter()) {
-            for proposal in &entry.proposals {
-                env.note(format_args!("{shard}/{}: {:?}", entry.index, proposal.command));
-            }
-            truth.take(*shard, entry)?;
-            for hand in &mut self.hands {
-                hand.inbox.entry(*shard).or_default().push_back(Item::Entry(Arc::clone(entry)));
-            }
-        }
-        Ok(())
-    }
-
-    fn announce(&mut self, read_only: Option<bool>) {
-        if let Some(read_only) = read_only {
-            for hand in &mut self.hands {
-                hand.read_only.push_back(read_only);
-            }
-        }
     }
 
     fn deliver(&mut self, worker: usize, shard: ShardId, env: &mut Env, truth: &Truth) -> Result<(), Stop> {
         let now = env.now();
         let hand = &mut self.hands[worker];
-        match hand.inbox.get_mut(&shard).and_then(VecDeque::pop_front) {
+        match hand.inbox.get_mut(&shard).and_then(std::collections::VecDeque::pop_front) {
             Some(Item::Entry(entry)) => {
-                env.note(format_args!("worker {worker} hears {shard}/{}", entry.index));
+                env.note(format_args!("worker {worker} of {} hears {shard}/{}", self.slot, entry.index));
                 hand.worker.committed(shard, &entry, now);
                 truth.compare(
                     hand.worker.directory(),
                     hand.worker.channels(),
                     shard,
-                    &format!("worker {worker}"),
+                    &format!("worker {worker} of node {}", self.slot),
                 )?;
             }
             Some(Item::Refused(request, reason)) => {
-                env.note(format_args!("worker {worker} hears {reason}: {:?}", request.command));
-                hand.worker.refused(request.origin, &request.command, &reason.to_string(), now);
+                env.note(format_args!(
+                    "worker {worker} of {} hears {reason}: {:?}",
+                    self.slot, request.command
+                ));
                 if worker == 0 && is_chore(&request) {
                     self.keeper.refused();
                 }
+                hand.worker.refused(request.origin, &request.command, &reason.to_string(), now);
             }
             None => {}
         }
-        self.hands[worker].collect();
+        if hand.worker.is_given_up() {
+            return Err(Stop::Ended("the room took this node for dead".to_owned()));
+        }
+        hand.collect();
         if worker == 0 {
             self.keep_house(now);
         }
         Ok(())
     }
 
+    fn stand(&mut self) {
+        if let LogEnd::Shared(seat) = &self.log {
+            let chat_log::log::Standing { leads, alive } = seat.standing();
+            self.keeper.stand(Standing { leads, alive });
+        }
+    }
+
     fn keep_house(&mut self, now: Now) {
         let worker = &self.hands[0].worker;
         if let Some(incarnation) = worker.incarnation().filter(|_| self.begun != worker.incarnation()) {
-            self.committer.begin(incarnation);
+            match &mut self.log {
+                LogEnd::Own(log) => log.begin(incarnation),
+                LogEnd::Shared(seat) => seat.begin(incarnation),
+            }
             self.begun = Some(incarnation);
         }
+        self.stand();
+        let worker = &self.hands[0].worker;
         let asked = if self.settled { self.keeper.run(worker, now) } else { self.keeper.tick(worker, now) };
         self.hands[0].ask(asked);
-        self.settled |= self.keeper.is_settled(&self.hands[0].worker)
-            && self.hands.iter().all(|hand| hand.is_caught_up(&self.began_at));
+        let caught_up = self.hands.iter().all(|hand| match &self.log {
+            LogEnd::Own(_) => hand.is_caught_up(&self.began_at),
+            LogEnd::Shared(_) => hand.worker.incarnation().is_some(),
+        });
+        self.settled |= caught_up && self.keeper.is_settled(&self.hands[0].worker);
     }
 }
 
-impl Hand {
-    fn is_caught_up(&self, ends: &BTreeMap<ShardId, Index>) -> bool {
-        self.worker.incarnation().is_some() && ends.iter().all(|(shard, end)| self.index(*shard) >= *end)
+fn worker(
+    number: u16,
+    nonce: u64,
+    plan: &Plan,
+    env: &mut Env,
+    point: &StartingPoint,
+    truth: &Truth,
+) -> Result<Worker, Violation> {
+    let (directory, channels) = point.replicas()?;
+    for shard in truth.shards() {
+        truth.compare(&directory, &channels, shard, "restored from its snapshot")?;
     }
-
-    /// The log takes nothing for this shard for a while.
-    pub(crate) fn block(&mut self, shard: ShardId, until_ms: u64) {
-        self.blocked.insert(shard, until_ms);
-    }
-
-    /// The shards of what waits to be handed in.
-    pub(crate) fn waiting(&self) -> impl Iterator<Item = ShardId> + '_ {
-        self.outgoing.iter().map(|(shard, _)| *shard)
-    }
-
-    fn takes(&self, shard: ShardId, now_ms: u64) -> bool {
-        self.blocked.get(&shard).is_none_or(|until| *until <= now_ms)
-    }
-
-    fn take_outgoing(&mut self, now_ms: u64) -> Vec<(ShardId, Request)> {
-        let outgoing = std::mem::take(&mut self.outgoing);
-        let (taken, left): (Vec<_>, Vec<_>) =
-            outgoing.into_iter().partition(|(shard, _)| self.takes(*shard, now_ms));
-        self.outgoing = left.into();
-        taken
-    }
-
-    /// How far the worker has applied a shard.
-    pub(crate) fn index(&self, shard: ShardId) -> Index {
-        match shard {
-            ShardId::DIRECTORY => self.worker.directory().index(),
-            ShardId(n) => self.worker.channels()[usize::from(n) - 1].index(),
-        }
-    }
-
-    /// What the worker asked for goes on its way.
-    pub(crate) fn collect(&mut self) {
-        let requests = self.worker.take_requests();
-        self.ask(requests);
-    }
-
-    fn ask(&mut self, requests: Vec<(ShardId, Request)>) {
-        self.outgoing.extend(requests);
-    }
-}
-
-fn opening(machine: &Machine, error: &OpenError) -> Stop {
-    failing(machine, &error.to_string())
-}
-
-fn failing(machine: &Machine, error: &str) -> Stop {
-    if machine.excuses_failure() {
-        return Stop::Fault;
-    }
-    Stop::Broken(Violation::new(Checker::Recovery, format!("the log failed without a reason: {error}")))
+    let random: Box<dyn Random> = Box::new(env.chance.fork());
+    Ok(Worker::new(config(plan, number), nonce, random, directory, channels))
 }
 
 fn is_chore(request: &Request) -> bool {
@@ -419,25 +377,6 @@ fn is_chore(request: &Request) -> bool {
         Command::Directory(DirectoryCommand::Open(_) | DirectoryCommand::Attach(_))
     );
     request.origin.is_none() && !opens
-}
-
-fn follower(worker: usize) -> FollowerId {
-    FollowerId(worker as u64)
-}
-
-pub(crate) fn options(plan: &Plan) -> LocalOptions {
-    let identity = Identity {
-        member: MemberId(0x5eed),
-        room: "simulated".to_owned(),
-        shards: plan.shards,
-        lineage: LINEAGE,
-    };
-    LocalOptions {
-        segment_bytes: plan.segment_bytes,
-        disk_reserve_bytes: 8 << 10,
-        chore_reserve_bytes: 2 << 10,
-        ..LocalOptions::new(identity)
-    }
 }
 
 fn settings(plan: &Plan) -> Settings {

@@ -11,8 +11,8 @@ use chat_state::{
 use crate::{
     archive::StartingPoint,
     env::Env,
+    local::options,
     machine::Machine,
-    node::options,
     plan::Plan,
     truth::Truth,
     violation::{Violation, ensure},

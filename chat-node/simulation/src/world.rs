@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use chat_log::{committer::Asked, disk::memory::Loss};
-use chat_state::ids::ShardId;
+use chat_log::disk::memory::Loss;
+use chat_state::ids::{Lineage, ShardId};
 
 use crate::{
     client::{Client, Phase},
     env::Env,
     expected,
     faults::Fault,
-    machine::{Machine, loss},
+    local::LINEAGE,
+    machine::loss,
     network::Link,
-    node::{LINEAGE, Node, Stop, Work},
-    plan::Plan,
+    node::{Home, LogEnd, Node, Stop, Work},
+    plan::{Plan, Room},
     recovery::try_rot,
+    shared::{Store, StoreWork},
     truth::Truth,
     violation::{Violation, ensure},
 };
@@ -22,20 +24,32 @@ use crate::{
 /// Steps in which everything must be answered once the faults have stopped.
 const HEALING_STEPS: u64 = 60_000;
 
+/// A node that drains ends after this time in any case.
+const DRAIN_MS: u64 = 5_000;
+
 pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) env: Env,
-    pub(crate) machine: Machine,
-    /// None while the process is down.
-    pub(crate) node: Option<Node>,
+    pub(crate) home: Home,
+    pub(crate) places: Vec<Place>,
     pub(crate) truth: Truth,
     pub(crate) clients: Vec<Client>,
     pub(crate) links: BTreeMap<u64, Link>,
     next_link: u64,
-    /// What was being committed when the process ended.
-    in_flight: Vec<Asked>,
     healing: bool,
     pub(crate) counts: Counts,
+}
+
+/// Where a node runs, one life after the other.
+#[derive(Default)]
+pub(crate) struct Place {
+    /// None while the process is down.
+    pub(crate) node: Option<Node>,
+    boots_at_ms: u64,
+    /// The process stands still until then.
+    pub(crate) frozen_until_ms: u64,
+    /// When a node that drains ends in any case.
+    ends_at_ms: u64,
 }
 
 /// What a run amounted to.
@@ -43,6 +57,13 @@ pub(crate) struct World {
 pub struct Counts {
     pub steps: u64,
     pub crashes: u64,
+    /// Nodes that ended because the store or the room had gone on without them.
+    pub ended: u64,
+    pub drained: u64,
+    /// Processes of the store that ended.
+    pub restarts: u64,
+    /// Those that came back without entries.
+    pub losses: u64,
     pub connections: u64,
     pub cuts: u64,
     pub snapshots: u64,
@@ -55,8 +76,11 @@ pub struct Counts {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Action {
-    Boot,
-    Node(Work),
+    Boot(usize),
+    Node(usize, Work),
+    /// A node that drained ends.
+    End(usize),
+    Store(StoreWork),
     /// The server reads from a connection.
     Read(u64),
     /// The client reads from a connection.
@@ -71,23 +95,33 @@ pub(crate) enum Action {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, print: bool) -> Self {
+    pub(crate) fn new(seed: u64, room: Room, print: bool) -> Self {
         let mut env = Env::new(seed, print);
-        let plan = Plan::of(&mut env.chance);
+        let plan = Plan::of(room, &mut env.chance);
         env.note(format_args!("{plan:?}"));
         let clients = (0..plan.clients)
             .map(|number| Client::new(number, plan.resume_window_ms, &mut env.chance))
             .collect();
+        let (home, lineage) = match room {
+            Room::Alone => (Home::Disk(Box::default()), LINEAGE),
+            Room::Shared => (Home::Store(Box::new(Store::new(plan.shards, false))), Lineage::default()),
+            Room::Lossy => (Home::Store(Box::new(Store::new(plan.shards, true))), Lineage::default()),
+        };
+        let place = |slot: usize| Place {
+            // Some are added later.
+            boots_at_ms: if slot > 0 { env.chance.below(plan.steps * plan.step_ms / 4) } else { 0 },
+            ..Place::default()
+        };
+        let places = (0..plan.nodes).map(place).collect();
         Self {
-            truth: Truth::new(plan.shards, LINEAGE),
+            truth: Truth::new(plan.shards, lineage),
             plan,
             env,
-            machine: Machine::default(),
-            node: None,
+            home,
+            places,
             clients,
             links: BTreeMap::new(),
             next_link: 0,
-            in_flight: Vec::new(),
             healing: false,
             counts: Counts::default(),
         }
@@ -97,12 +131,7 @@ impl World {
         for _ in 0..self.plan.steps {
             self.step()?;
         }
-        self.env.note(format_args!("the faults stop"));
-        self.healing = true;
-        self.machine.make_space();
-        for client in &mut self.clients {
-            client.stalled_until_ms = 0;
-        }
+        self.heal();
         let mut left = HEALING_STEPS;
         while !self.is_settled() {
             ensure!(left > 0, Liveness, "{}", self.unsettled());
@@ -110,14 +139,34 @@ impl World {
             self.step()?;
         }
         self.check()?;
-        // Once more without anything that was not synced.
-        self.crash(Loss::All);
-        while self.node.as_ref().is_none_or(|node| !node.is_quiet()) {
+        // Once more without anything that was not kept.
+        for slot in 0..self.places.len() {
+            self.crash(slot, Loss::All);
+        }
+        if let Home::Store(_) = &self.home {
+            self.restart_store()?;
+        }
+        while !self.is_up() {
             ensure!(left > 0, Liveness, "{}", self.unsettled());
             left -= 1;
             self.step()?;
         }
         self.check_replicas()
+    }
+
+    fn heal(&mut self) {
+        self.env.note(format_args!("the faults stop"));
+        self.healing = true;
+        match &mut self.home {
+            Home::Disk(site) => site.machine.make_space(),
+            Home::Store(store) => store.heal(),
+        }
+        for place in &mut self.places {
+            place.frozen_until_ms = 0;
+        }
+        for client in &mut self.clients {
+            client.stalled_until_ms = 0;
+        }
     }
 
     fn step(&mut self) -> Result<(), Violation> {
@@ -127,7 +176,8 @@ impl World {
         let possible = self.possible();
         let total: u64 = possible.iter().map(|(weight, _)| weight).sum();
         if total == 0 {
-            return self.wait();
+            self.wait();
+            return Ok(());
         }
         let mut drawn = self.env.chance.below(total);
         let action = possible.into_iter().find(|(weight, _)| {
@@ -142,30 +192,39 @@ impl World {
     }
 
     /// Nothing can happen now: to when something can.
-    fn wait(&mut self) -> Result<(), Violation> {
+    fn wait(&mut self) {
         let now = self.env.now_ms();
         let clients = self.clients.iter().filter_map(|client| match client.phase {
             Phase::Offline => Some(client.connect_at_ms),
             _ => client.retry_at_ms(),
         });
-        let node = self.node.as_ref().map(Node::next_due_ms);
-        let next = clients.chain(node).filter(|at| *at > now).min().unwrap_or(now + 100);
-        self.env.advance(next - now);
-        Ok(())
+        let places = self.places.iter().map(|place| match &place.node {
+            None => place.boots_at_ms,
+            Some(node) => node.next_due_ms(now).max(place.frozen_until_ms),
+        });
+        let store = match &self.home {
+            Home::Disk(_) => Vec::new(),
+            Home::Store(store) => store.next_due_ms().collect(),
+        };
+        let next = clients.chain(places).chain(store).filter(|at| *at > now).min().unwrap_or(now + 100);
+        self.env.advance(if next == u64::MAX { 100 } else { next - now });
     }
 
     fn possible(&self) -> Vec<(u64, Action)> {
         let now = self.env.now_ms();
         let mut possible = Vec::with_capacity(64);
-        let Some(node) = &self.node else {
-            possible.push((10, Action::Boot));
-            return possible;
-        };
-        let mut work = Vec::with_capacity(16);
-        node.possible(now, &mut work);
-        possible.extend(work.into_iter().map(|(weight, work)| (weight, Action::Node(work))));
+        for (slot, place) in self.places.iter().enumerate() {
+            self.possible_at(slot, place, &mut possible);
+        }
+        if let Home::Store(store) = &self.home {
+            let mut work = Vec::with_capacity(8);
+            store.possible(now, &mut work);
+            possible.extend(work.into_iter().map(|(weight, work)| (weight, Action::Store(work))));
+        }
         for (id, link) in &self.links {
-            let served = node.hands[link.worker].stalled_until_ms <= now;
+            let place = &self.places[link.slot];
+            let Some(node) = &place.node else { continue };
+            let served = node.hands[link.worker].stalled_until_ms <= now && place.frozen_until_ms <= now;
             let awake = link.dead || self.clients[link.client].stalled_until_ms <= now;
             if served && link.can_be_read(node) {
                 possible.push((20, Action::Read(*id)));
@@ -176,9 +235,10 @@ impl World {
                 possible.push((4, Action::Close(*id)));
             }
         }
+        let open = self.doors().next().is_some();
         for (number, client) in self.clients.iter().enumerate() {
             match client.phase {
-                Phase::Offline if node.takes_clients() && client.connect_at_ms <= now => {
+                Phase::Offline if open && client.connect_at_ms <= now => {
                     possible.push((10, Action::Connect(number)));
                 }
                 Phase::Ready if client.retry_is_due(now) => possible.push((20, Action::Retry(number))),
@@ -188,34 +248,68 @@ impl World {
                 _ => {}
             }
         }
-        if !self.healing {
+        if !self.healing && !possible.is_empty() {
             self.faults(&mut possible);
         }
         possible
     }
 
+    fn possible_at(&self, slot: usize, place: &Place, possible: &mut Vec<(u64, Action)>) {
+        let now = self.env.now_ms();
+        match &place.node {
+            None => {
+                let reachable = match &self.home {
+                    Home::Disk(_) => true,
+                    Home::Store(store) => store.is_up() && !store.is_cut(slot, now),
+                };
+                if reachable && place.boots_at_ms <= now {
+                    possible.push((10, Action::Boot(slot)));
+                }
+            }
+            Some(_) if place.frozen_until_ms > now => {}
+            Some(node) => {
+                let mut work = Vec::with_capacity(16);
+                node.possible(now, &self.home, &mut work);
+                possible.extend(work.into_iter().map(|(weight, work)| (weight, Action::Node(slot, work))));
+                let empty = self.links.values().all(|link| link.slot != slot);
+                if node.draining && (empty || place.ends_at_ms <= now) {
+                    possible.push((10, Action::End(slot)));
+                }
+            }
+        }
+    }
+
+    /// Nodes that take clients.
+    fn doors(&self) -> impl Iterator<Item = usize> + '_ {
+        let open = |place: &Place| place.node.as_ref().is_some_and(Node::takes_clients);
+        self.places.iter().enumerate().filter(move |(_, place)| open(place)).map(|(slot, _)| slot)
+    }
+
     fn perform(&mut self, action: Action) -> Result<(), Violation> {
         match action {
-            Action::Boot => return self.boot(),
-            Action::Node(work) => {
-                let Some(node) = &mut self.node else { return Ok(()) };
-                let done = node.work(
-                    work,
-                    &self.plan,
-                    &mut self.env,
-                    &self.machine,
-                    &mut self.truth,
-                    &mut self.in_flight,
-                );
-                return self.done(done);
+            Action::Boot(slot) => return self.boot(slot),
+            Action::Node(slot, work) => {
+                let Some(node) = &mut self.places[slot].node else { return Ok(()) };
+                let done = node.work(work, &self.plan, &mut self.env, &mut self.home, &mut self.truth);
+                return self.done(slot, done);
+            }
+            Action::End(slot) => self.end(slot),
+            Action::Store(work) => {
+                if let Home::Store(store) = &mut self.home {
+                    store.work(work, &mut self.env, &mut self.truth)?;
+                }
             }
             Action::Read(id) => {
-                if let (Some(node), Some(link)) = (&mut self.node, self.links.get_mut(&id)) {
+                if let Some(link) = self.links.get_mut(&id)
+                    && let Some(node) = &mut self.places[link.slot].node
+                {
                     link.read(node, &mut self.env);
                 }
             }
             Action::Write(id) => {
-                if let (Some(node), Some(link)) = (&mut self.node, self.links.get_mut(&id)) {
+                if let Some(link) = self.links.get_mut(&id)
+                    && let Some(node) = &mut self.places[link.slot].node
+                {
                     let client = &mut self.clients[link.client];
                     link.write(node, client, &mut self.env, &self.truth)?;
                     link.send(&client.take_output());
@@ -238,7 +332,7 @@ impl World {
                 self.submit(number);
             }
             Action::Snapshot => return self.snapshot(),
-            Action::Fault(fault) => self.fault(fault),
+            Action::Fault(fault) => self.fault(fault)?,
         }
         self.note_endings();
         Ok(())
@@ -252,56 +346,118 @@ impl World {
         }
     }
 
-    fn boot(&mut self) -> Result<(), Violation> {
-        if self.env.chance.below(4) < self.plan.faults.rot {
-            let refused = try_rot(&self.plan, &mut self.env, &self.machine, &self.truth)?;
-            self.counts.rot_refused += u64::from(refused);
+    fn boot(&mut self, slot: usize) -> Result<(), Violation> {
+        if let Home::Disk(site) = &mut self.home {
+            if self.env.chance.below(4) < self.plan.faults.rot {
+                let refused = try_rot(&self.plan, &mut self.env, &site.machine, &self.truth)?;
+                self.counts.rot_refused += u64::from(refused);
+            }
+            if !self.healing && self.env.chance.below(20) < self.plan.faults.power {
+                // The power may go again while the node starts.
+                let operations = self.env.chance.below(30);
+                site.machine.cut_power_after(operations);
+            }
         }
-        if !self.healing && self.env.chance.below(20) < self.plan.faults.power {
-            // The power may go again while the node starts.
-            let operations = self.env.chance.below(30);
-            self.machine.cut_power_after(operations);
-        }
-        let booted = Node::boot(&self.plan, &mut self.env, &self.machine, &mut self.truth, &self.in_flight);
+        self.places[slot].frozen_until_ms = 0;
+        let booted = Node::boot(slot, &self.plan, &mut self.env, &mut self.home, &mut self.truth);
         match booted {
             Ok(node) => {
-                self.in_flight.clear();
-                self.node = Some(node);
+                self.places[slot].node = Some(node);
                 Ok(())
             }
-            Err(stop) => self.done(Err(stop)),
+            Err(stop) => self.done(slot, Err(stop)),
         }
     }
 
-    fn done(&mut self, done: Result<(), Stop>) -> Result<(), Violation> {
+    fn done(&mut self, slot: usize, done: Result<(), Stop>) -> Result<(), Violation> {
         match done {
             Ok(()) => self.note_endings(),
             Err(Stop::Broken(violation)) => return Err(violation),
             Err(Stop::Fault) => {
                 let loss = loss(&mut self.env.chance);
-                self.crash(loss);
+                self.crash(slot, loss);
+            }
+            Err(Stop::Ended(reason)) => {
+                self.env.note(format_args!("node {slot} ends: {reason}"));
+                self.counts.ended += 1;
+                self.down(slot);
             }
         }
         Ok(())
     }
 
     /// The process ends; what it held is gone.
-    pub(crate) fn crash(&mut self, loss: Loss) {
-        self.env.note(format_args!("crash: {loss:?}"));
+    pub(crate) fn crash(&mut self, slot: usize, loss: Loss) {
+        self.env.note(format_args!("crash of node {slot}: {loss:?}"));
         self.counts.crashes += 1;
-        self.node = None;
-        self.machine.crash(loss);
-        for link in std::mem::take(&mut self.links).into_values() {
-            if !link.dead {
+        if let Home::Disk(site) = &mut self.home {
+            site.machine.crash(loss);
+        }
+        self.down(slot);
+    }
+
+    fn down(&mut self, slot: usize) {
+        let place = &mut self.places[slot];
+        place.node = None;
+        if let Home::Store(store) = &mut self.home {
+            place.boots_at_ms = self.env.now_ms() + self.env.chance.below(8_000);
+            store.abandon(slot, &mut self.env.chance);
+        }
+        let ids: Vec<u64> =
+            self.links.iter().filter(|(_, link)| link.slot == slot).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(link) = self.links.remove(&id)
+                && !link.dead
+            {
                 self.clients[link.client].disconnected(&mut self.env);
             }
         }
     }
 
+    /// A node that drained is done.
+    fn end(&mut self, slot: usize) {
+        let place = &mut self.places[slot];
+        let (Some(node), Home::Store(store)) = (&mut place.node, &mut self.home) else { return };
+        let LogEnd::Shared(seat) = &mut node.log else { return };
+        if !seat.is_idle() && place.ends_at_ms > self.env.now_ms() {
+            return;
+        }
+        self.env.note(format_args!("node {slot} says goodbye"));
+        seat.say_goodbye(&mut self.env, store);
+        self.counts.drained += 1;
+        self.down(slot);
+    }
+
+    pub(crate) fn drain(&mut self, slot: usize) {
+        let place = &mut self.places[slot];
+        if let Some(node) = place.node.as_mut().filter(|node| node.takes_clients()) {
+            node.drain(self.env.now());
+            place.ends_at_ms = self.env.now_ms() + DRAIN_MS;
+        }
+    }
+
+    /// The store ends, and comes back in a while.
+    pub(crate) fn restart_store(&mut self) -> Result<(), Violation> {
+        let Home::Store(store) = &mut self.home else { return Ok(()) };
+        if !store.is_up() {
+            return Ok(());
+        }
+        self.counts.restarts += 1;
+        let away = *self.env.chance.pick(&[10, 1_000, 8_000]);
+        let starts_at_ms = self.env.now_ms() + self.env.chance.below(away);
+        store.restart(starts_at_ms, &mut self.env, &mut self.truth)?;
+        Ok(())
+    }
+
     fn connect(&mut self, number: usize) {
-        let Some(node) = &mut self.node else { return };
+        let doors: Vec<usize> = self.doors().collect();
+        if doors.is_empty() {
+            return;
+        }
+        let slot = *self.env.chance.pick(&doors);
+        let Some(node) = &mut self.places[slot].node else { return };
         self.counts.connections += 1;
-        let mut link = Link::open(node, number, &mut self.env);
+        let mut link = Link::open(node, slot, number, &mut self.env);
         let client = &mut self.clients[number];
         client.connected(&mut self.env);
         link.send(&client.take_output());
@@ -311,26 +467,28 @@ impl World {
 
     /// Connections that the workers want closed.
     fn note_endings(&mut self) {
-        let Some(node) = &mut self.node else { return };
-        for (worker, hand) in node.hands.iter_mut().enumerate() {
-            for (connection, close) in hand.worker.take_closing() {
-                self.env.note(format_args!("worker {worker} ends {}: {}", connection.0, close.reason));
-                let link = self
-                    .links
-                    .values_mut()
-                    .find(|link| link.worker == worker && link.connection == connection);
-                if let Some(link) = link {
-                    link.ending = true;
+        for (slot, place) in self.places.iter_mut().enumerate() {
+            let Some(node) = &mut place.node else { continue };
+            for (worker, hand) in node.hands.iter_mut().enumerate() {
+                for (connection, close) in hand.worker.take_closing() {
+                    self.env.note(format_args!("worker {worker} ends {}: {}", connection.0, close.reason));
+                    let link = self.links.values_mut().find(|link| {
+                        link.slot == slot && link.worker == worker && link.connection == connection
+                    });
+                    if let Some(link) = link {
+                        link.ending = true;
+                    }
                 }
+                hand.worker.take_dirty();
+                hand.worker.take_resumed_reading();
+                hand.collect();
             }
-            hand.worker.take_dirty();
-            hand.worker.take_resumed_reading();
-            hand.collect();
         }
     }
 
     fn close(&mut self, id: u64) {
-        let (Some(node), Some(link)) = (&mut self.node, self.links.remove(&id)) else { return };
+        let Some(link) = self.links.remove(&id) else { return };
+        let Some(node) = &mut self.places[link.slot].node else { return };
         self.env.note(format_args!("c{} is disconnected", link.client));
         link.close(node, &mut self.env);
         if !link.dead {
@@ -339,21 +497,22 @@ impl World {
     }
 
     fn snapshot(&mut self) -> Result<(), Violation> {
-        let Some(node) = &mut self.node else { return Ok(()) };
+        let (Some(node), Home::Disk(site)) = (&mut self.places[0].node, &self.home) else { return Ok(()) };
+        let LogEnd::Own(log) = &mut node.log else { return Ok(()) };
         let shard =
             ShardId(u16::try_from(self.env.chance.below(u64::from(self.plan.shards) + 1)).unwrap_or(0));
         let hand = self.env.chance.index(node.hands.len());
-        match node.archive.save(&node.hands[hand].worker, shard) {
+        match log.archive.save(&node.hands[hand].worker, shard) {
             Ok(saved) => {
                 self.counts.snapshots += u64::from(saved);
                 self.env.note(format_args!("snapshot of shard {shard}: {saved}"));
                 Ok(())
             }
-            Err(error) if self.machine.excuses_failure() => {
+            Err(error) if site.machine.excuses_failure() => {
                 self.env.note(format_args!("snapshot of shard {shard}: {error}"));
-                self.done(Err(Stop::Fault))
+                self.done(0, Err(Stop::Fault))
             }
-            Err(chat_log::snapshot::SnapshotError::Full { .. }) if self.machine.is_full() => Ok(()),
+            Err(chat_log::snapshot::SnapshotError::Full { .. }) if site.machine.is_full() => Ok(()),
             Err(error) => {
                 ensure!(false, Recovery, "no snapshot of shard {shard}: {error}");
                 Ok(())
@@ -361,12 +520,34 @@ impl World {
         }
     }
 
+    /// Every node runs, and has nothing to do.
+    fn is_up(&self) -> bool {
+        let quiet = |place: &Place| place.node.as_ref().is_some_and(|node| node.is_quiet(&self.home));
+        let store = match &self.home {
+            Home::Disk(_) => true,
+            Home::Store(store) => store.is_quiet(),
+        };
+        store && self.places.iter().all(quiet)
+    }
+
     fn is_settled(&self) -> bool {
-        let Some(node) = &self.node else { return false };
-        node.is_quiet()
+        let quiet = |link: &Link| {
+            let node = self.places[link.slot].node.as_ref();
+            !link.dead && node.is_some_and(|node| link.is_quiet(node))
+        };
+        self.is_up()
             && self.clients.iter().all(Client::is_settled)
-            && self.links.values().all(|link| !link.dead && link.is_quiet(node))
+            && self.links.values().all(quiet)
             && self.truth.directory.closing().next().is_none()
+            && self.nodes_are_known()
+    }
+
+    /// The directory has the nodes that run, and no other.
+    fn nodes_are_known(&self) -> bool {
+        let running: Vec<_> =
+            self.places.iter().filter_map(|place| place.node.as_ref()?.incarnation()).collect();
+        let known: Vec<_> = self.truth.directory.nodes().map(|(life, _)| life).collect();
+        known.len() == running.len() && known.iter().all(|life| running.contains(life))
     }
 
     fn unsettled(&self) -> String {
@@ -378,8 +559,15 @@ impl World {
             .map(|(number, client)| format!("c{number}: {:?}, {} open", client.phase, client.open_sends()))
             .collect();
         let closing = self.truth.directory.closing().count();
-        let node = self.node.as_ref().map(|node| (node.takes_clients(), node.is_quiet()));
-        format!("after {HEALING_STEPS} steps without faults: node {node:?}, {closing} closing, {waiting:?}")
+        let nodes: Vec<_> = self
+            .places
+            .iter()
+            .map(|place| place.node.as_ref().map(|node| (node.takes_clients(), node.is_quiet(&self.home))))
+            .collect();
+        let known = self.nodes_are_known();
+        format!(
+            "after {HEALING_STEPS} steps without faults: nodes {nodes:?}, known {known}, {closing} closing, {waiting:?}"
+        )
     }
 
     /// Everything that holds when all is quiet.
@@ -404,14 +592,17 @@ impl World {
 
     /// Every replica has everything, and all are the same.
     fn check_replicas(&self) -> Result<(), Violation> {
-        let Some(node) = &self.node else { return Ok(()) };
-        for (number, hand) in node.hands.iter().enumerate() {
-            for shard in self.truth.shards() {
-                let (directory, channels) = (hand.worker.directory(), hand.worker.channels());
-                let index = hand.index(shard);
-                let last = self.truth.last(shard);
-                ensure!(index == last, Replicas, "worker {number} is at {index} of {last} in shard {shard}");
-                self.truth.compare(directory, channels, shard, &format!("worker {number}"))?;
+        for (slot, place) in self.places.iter().enumerate() {
+            let Some(node) = &place.node else { continue };
+            for (number, hand) in node.hands.iter().enumerate() {
+                let who = format!("worker {number} of node {slot}");
+                for shard in self.truth.shards() {
+                    let (directory, channels) = (hand.worker.directory(), hand.worker.channels());
+                    let index = hand.index(shard);
+                    let last = self.truth.last(shard);
+                    ensure!(index == last, Replicas, "{who} is at {index} of {last} in shard {shard}");
+                    self.truth.compare(directory, channels, shard, &who)?;
+                }
             }
         }
         Ok(())

@@ -1,6 +1,11 @@
 //! TLS: who talks over it, what it is worth, and certificates that change.
 
-use std::{fs, io::Write, path::Path, sync::Arc};
+use std::{
+    fs,
+    io::{Read, Write},
+    path::Path,
+    sync::Arc,
+};
 
 use rustls::ClientConfig;
 use tempfile::TempDir;
@@ -125,6 +130,36 @@ fn who_comes_without_tls_is_told() {
     eventually("nobody is left", || {
         (place.node.metric("chat_connections{kind=\"tcp\"}") == 0.0).then_some(())
     });
+}
+
+#[test]
+fn frames_right_behind_the_handshake_are_heard() {
+    let place = Place::new();
+    // More than the HTTP server reads at a time: the first leaves some of it in TLS alone, the second in the socket too.
+    for lines in [900, 3_000] {
+        send_behind_the_handshake(&place, lines);
+    }
+}
+
+fn send_behind_the_handshake(place: &Place, lines: usize) {
+    let mut stream = place.stream("webs");
+    let mut bytes = b"GET /irc HTTP/1.1\r\nHost: chat.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        .to_vec();
+    for n in 0..lines {
+        let line = format!("PING {n:04}.");
+        bytes.extend([0x81, 0x80 | u8::try_from(line.len()).expect("short"), 0, 0, 0, 0]);
+        bytes.extend(line.as_bytes());
+    }
+    stream.write_all(&bytes).expect("sent");
+    let mut heard = String::new();
+    let mut buffer = [0; 4096];
+    while !heard.contains(&format!("{:04}.", lines - 1)) {
+        let count = stream.read(&mut buffer).expect("more");
+        assert!(count > 0, "closed early");
+        heard.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    assert!((0..lines).all(|n| heard.contains(&format!("{n:04}."))));
 }
 
 #[test]

@@ -13,23 +13,53 @@ pub fn check(records: &[Record], history: &[Seen]) -> Vec<String> {
         contiguous(record, history, &mut wrong);
         sessions_kept(record, &mut wrong);
     }
+    in_real_time(records, &mut wrong);
     wrong
 }
 
-/// C2: history is in the order of one shard's positions, each once.
+/// C2: history is in the order of one shard's positions, each once; a store that comes back begins another lineage.
 fn numbered_once(history: &[Seen], wrong: &mut Vec<String>) {
-    let mut last: Option<(&str, u64)> = None;
+    let mut last: Option<Place<'_>> = None;
     for seen in history {
-        let Some((stream, position)) = parts(&seen.msgid) else {
+        let Some(place) = Place::of(&seen.msgid) else {
             wrong.push(format!("C2: {:?} is no msgid", seen.msgid));
             continue;
         };
-        if let Some((last_stream, last_position)) = last
-            && (stream != last_stream || position <= last_position)
+        if let Some(last) = last
+            && (place.shard != last.shard || place.lineage < last.lineage || place.position <= last.position)
         {
-            wrong.push(format!("C2: {} follows {last_stream}-{last_position} in history", seen.msgid));
+            wrong.push(format!("C2: {} follows {last:?} in history", seen.msgid));
         }
-        last = Some((stream, position));
+        last = Some(place);
+    }
+}
+
+/// C4: who was acknowledged before another one began to send stands before it.
+fn in_real_time(records: &[Record], wrong: &mut Vec<String>) {
+    let mut sent = Vec::new();
+    let mut acknowledged = Vec::new();
+    for record in records {
+        for (id, msgid) in &record.acknowledged {
+            let (Some(times), Some(place)) = (record.times.get(id), Place::of(msgid)) else { continue };
+            sent.push((times.sent, place.position, msgid));
+            acknowledged.extend(times.acknowledged.map(|at| (at, place.position, msgid)));
+        }
+    }
+    sent.sort_unstable();
+    acknowledged.sort_unstable();
+    let mut before = acknowledged.into_iter().peekable();
+    let mut last: Option<(u64, &String)> = None;
+    for (at, position, msgid) in sent {
+        while let Some((_, position, msgid)) = before.next_if(|(acknowledged, ..)| *acknowledged < at) {
+            last = last.max(Some((position, msgid)));
+        }
+        if let Some((last, earlier)) = last
+            && last >= position
+        {
+            wrong.push(format!(
+                "C4: {earlier} was acknowledged before {msgid} was sent, and stands behind it"
+            ));
+        }
     }
 }
 
@@ -57,41 +87,41 @@ fn acknowledged_once(record: &Record, history: &[Seen], wrong: &mut Vec<String>)
     }
 }
 
-/// C3: what a subscriber saw is a slice of the history without a hole, in its order.
+/// C3: what a subscriber saw in a session is a slice of the history without a hole, in its order; sessions follow each
+/// other, and the last one goes to the end.
 fn contiguous(record: &Record, history: &[Seen], wrong: &mut Vec<String>) {
-    let Some(first) = record.seen.first() else {
-        if !history.is_empty() {
-            wrong.push(format!("C3: {} saw nothing at all", record.name));
-        }
-        return;
-    };
-    let Some(start) = history.iter().position(|seen| seen.msgid == first.msgid) else {
-        wrong.push(format!("C3: {} saw {} first, which history does not have", record.name, first.msgid));
-        return;
-    };
-    let expected = &history[start..];
-    for (at, (seen, stored)) in record.seen.iter().zip(expected).enumerate() {
-        if seen != stored {
-            wrong.push(format!(
-                "C3: {} saw {} {:?} as its {}th message, history has {} {:?} there; {} reconnects",
-                record.name,
-                seen.msgid,
-                seen.text,
-                at + 1,
-                stored.msgid,
-                stored.text,
-                record.reconnects
-            ));
+    let name = &record.name;
+    let mut from = 0;
+    for (at, run) in record.runs.iter().enumerate() {
+        let Some(first) = run.first() else { continue };
+        let Some(start) = history[from..].iter().position(|seen| seen.msgid == first.msgid) else {
+            wrong.push(format!("C3: {name} saw {} first, which history does not have then", first.msgid));
             return;
+        };
+        let expected = &history[from + start..];
+        for (at, seen) in run.iter().enumerate() {
+            let stored = expected.get(at);
+            if stored != Some(seen) {
+                wrong.push(format!(
+                    "C3: {name} saw {seen:?} as its {}th message, history has {stored:?} there; {} reconnects",
+                    at + 1,
+                    record.reconnects()
+                ));
+                return;
+            }
         }
+        if at + 1 == record.runs.len() && run.len() != expected.len() {
+            wrong.push(format!(
+                "C3: {name} saw {} messages since it came, history has {}; the next is {:?}",
+                run.len(),
+                expected.len(),
+                expected.get(run.len())
+            ));
+        }
+        from += start + run.len();
     }
-    if record.seen.len() != expected.len() {
-        wrong.push(format!(
-            "C3: {} saw {} messages since it came, history has {}",
-            record.name,
-            record.seen.len(),
-            expected.len()
-        ));
+    if from == 0 && !history.is_empty() {
+        wrong.push(format!("C3: {name} saw nothing at all"));
     }
 }
 
@@ -103,16 +133,27 @@ fn sessions_kept(record: &Record, wrong: &mut Vec<String>) {
     wrong.extend(record.complaints.iter().map(|complaint| format!("{name} was told: {complaint}")));
 }
 
-fn parts(msgid: &str) -> Option<(&str, u64)> {
-    let (stream, position) = msgid.rsplit_once('-')?;
-    Some((stream, position.parse().ok()?))
+/// What a msgid says: `<shard>.<lineage>-<position>`.
+#[derive(Clone, Copy, Debug)]
+struct Place<'a> {
+    shard: &'a str,
+    lineage: u64,
+    position: u64,
+}
+
+impl<'a> Place<'a> {
+    fn of(msgid: &'a str) -> Option<Self> {
+        let (stream, position) = msgid.rsplit_once('-')?;
+        let (shard, lineage) = stream.split_once('.')?;
+        Some(Self { shard, lineage: lineage.parse().ok()?, position: position.parse().ok()? })
+    }
 }
 
 /// How much was proved, for people: messages acknowledged, deliveries seen, reconnects.
 pub fn summary(records: &[Record]) -> String {
     let acknowledged: usize = records.iter().map(|record| record.acknowledged.len()).sum();
-    let seen: usize = records.iter().map(|record| record.seen.len()).sum();
-    let reconnects: usize = records.iter().map(|record| record.reconnects).sum();
+    let seen: usize = records.iter().flat_map(|record| &record.runs).map(Vec::len).sum();
+    let reconnects: usize = records.iter().map(Record::reconnects).sum();
     let slowest = records.iter().map(|record| record.slowest).max().unwrap_or_default();
     let names: BTreeSet<&str> = records.iter().map(|record| record.name.as_str()).collect();
     format!(
@@ -132,7 +173,7 @@ mod tests {
     }
 
     fn record(sent: &[(u64, &str, u64)], seen_by: &[Seen]) -> Record {
-        let mut record = Record { name: "ann".into(), seen: seen_by.to_vec(), ..Record::default() };
+        let mut record = Record { name: "ann".into(), runs: vec![seen_by.to_vec()], ..Record::default() };
         for (id, text, position) in sent {
             record.sent.insert(*id, (*text).to_owned());
             record.acknowledged.insert(*id, format!("2.0-{position}"));
@@ -165,6 +206,39 @@ mod tests {
         let history = [seen(3, "a"), seen(5, "b"), seen(6, "c")];
         let wrong = check(&[record(&[], &[seen(3, "a"), seen(6, "c")])], &history);
         assert!(wrong.iter().any(|line| line.starts_with("C3")), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_session_that_goes_back_is_found() {
+        let history = [seen(3, "a"), seen(5, "b"), seen(6, "c")];
+        let mut record = record(&[], &history[..2]);
+        record.runs.push(history[2..].to_vec());
+        assert_eq!(check(&[record.clone()], &history), Vec::<String>::new());
+        record.runs[1] = history[1..].to_vec();
+        let wrong = check(&[record], &history);
+        assert!(wrong.iter().any(|line| line.starts_with("C3")), "{wrong:?}");
+    }
+
+    #[test]
+    fn an_order_against_time_is_found() {
+        let history = [seen(3, "a"), seen(5, "b")];
+        let mut record = Record { name: "ann".into(), runs: vec![history.to_vec()], ..Record::default() };
+        for (id, text, position) in [(1, "b", 5), (2, "a", 3)] {
+            record.send(id, text.into());
+            record.acknowledge(id, &format!("2.0-{position}"));
+        }
+        let wrong = check(&[record], &history);
+        assert!(wrong.iter().any(|line| line.starts_with("C4")), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_lineage_may_follow_and_not_go_back() {
+        let other = |position, text: &str| Seen { msgid: format!("2.7-{position}"), ..seen(position, text) };
+        let history = [seen(3, "a"), other(5, "b")];
+        assert_eq!(check(&[record(&[], &history)], &history), Vec::<String>::new());
+        let history = [other(3, "a"), seen(5, "b")];
+        let wrong = check(&[record(&[], &history)], &history);
+        assert!(wrong.iter().any(|line| line.starts_with("C2")), "{wrong:?}");
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! A client that never gives up: it sends numbered messages, reconnects, resumes, sends again what was not
-//! acknowledged, and remembers everything.
+//! acknowledged, and remembers everything. Or a stock client, which does none of that but reconnect under its nick.
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -16,70 +15,97 @@ use tokio::{
 };
 
 use crate::{
-    checkers,
     irc::{Connection, Received},
-    record::{Record, Seen},
+    places::{Place, Places},
+    record::{Record, Seen, Stay},
 };
 
 const CAPABILITIES: &str = "message-tags server-time batch echo-message labeled-response standard-replies \
      chatroom.dev/id chatroom.dev/resume";
+const STOCK_CAPABILITIES: &str = "message-tags server-time batch echo-message standard-replies";
 /// The channel everybody talks in.
 pub const CHANNEL: &str = "#lounge";
 /// A connection on which nothing came for so long is given up.
 const SILENCE: Duration = Duration::from_secs(4);
 /// Time between two messages of a writer: within the default rate, with its PINGs.
-const PACE: Duration = Duration::from_millis(300);
+pub const PACE: Duration = Duration::from_millis(300);
 const PING_EVERY: Duration = Duration::from_secs(1);
+/// Time between two tries of what was refused for now.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// Time between two connections.
+const COME_BACK: Duration = Duration::from_millis(200);
 /// Messages on their way at a time.
 const WINDOW: usize = 8;
+/// Streams named in one line of a resume.
+const STREAMS_A_LINE: usize = 6;
+/// What a client asks to learn that its answer to the server's PING has taken effect.
+const CONFIRM: &str = "confirm";
 
 /// How a client behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct Habits {
     /// Time between two messages; none for one who only listens.
     pub sends_every: Option<Duration>,
+    /// Whether it knows ids and resumes.
+    pub resumes: bool,
 }
 
 /// A client in the background.
 pub struct Client {
     record: Arc<Mutex<Record>>,
     paused: watch::Sender<bool>,
-    writes: bool,
+    leave: watch::Sender<()>,
+    pub habits: Habits,
     task: JoinHandle<()>,
 }
 
 impl Client {
-    /// Starts a client; it tries the addresses in turn until one answers.
-    pub fn start(name: &str, addresses: Vec<SocketAddr>, habits: Habits) -> Self {
+    /// Starts a client; it tries one place after the other until one answers.
+    pub fn start(name: &str, places: Places, habits: Habits) -> Self {
         let record = Arc::new(Mutex::new(Record { name: name.to_owned(), ..Record::default() }));
         let (paused, is_paused) = watch::channel(false);
+        let (leave, told_to_leave) = watch::channel(());
         let life = Life {
             name: name.to_owned(),
-            addresses,
+            places,
             habits,
             record: Arc::clone(&record),
             is_paused,
-            token: None,
+            told_to_leave,
+            tokens: Vec::new(),
             streams: BTreeMap::new(),
             joined: false,
             next_id: 1,
+            come_back: COME_BACK,
         };
-        Self { record, paused, writes: habits.sends_every.is_some(), task: tokio::spawn(life.live()) }
+        Self { record, paused, leave, habits, task: tokio::spawn(life.live()) }
     }
 
     /// What it remembers so far.
     pub fn record(&self) -> Record {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.with(|record| record.clone())
+    }
+
+    /// A look at what it remembers.
+    pub fn with<T>(&self, look: impl FnOnce(&mut Record) -> T) -> T {
+        look(&mut self.record.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Messages acknowledged so far.
     pub fn acknowledged(&self) -> usize {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner).acknowledged.len()
+        self.with(|record| record.acknowledged.len())
     }
 
     /// Whether it sends; while paused it goes on to listen, to reconnect and to send again.
     pub fn pause(&self, paused: bool) {
+        // A pause that was asked for is none of the room's.
+        self.with(|record| record.heard_at = None);
         self.paused.send_replace(paused);
+    }
+
+    /// Has it leave its connection and come back to wherever it is led.
+    pub fn move_on(&self) {
+        self.leave.send_replace(());
     }
 }
 
@@ -89,128 +115,54 @@ impl Drop for Client {
     }
 }
 
-/// Clients that talk with each other.
-pub struct Group {
-    clients: Vec<Client>,
-    addresses: Vec<SocketAddr>,
-    checks: usize,
-}
-
-impl Group {
-    /// Starts writers and readers, and waits until all writers were heard.
-    pub async fn start(addresses: Vec<SocketAddr>, writers: usize, readers: usize) -> Result<Self> {
-        let writer =
-            |n| Client::start(&format!("writer{n}"), addresses.clone(), Habits { sends_every: Some(PACE) });
-        let reader =
-            |n| Client::start(&format!("reader{n}"), addresses.clone(), Habits { sends_every: None });
-        let clients = (0..readers).map(reader).chain((0..writers).map(writer)).collect();
-        let group = Self { clients, addresses, checks: 0 };
-        group.progress(Duration::from_secs(30)).await?;
-        Ok(group)
-    }
-
-    /// Waits until every writer got further acknowledgements.
-    pub async fn progress(&self, within: Duration) -> Result<()> {
-        let before: Vec<usize> = self.clients.iter().map(Client::acknowledged).collect();
-        let deadline = Instant::now() + within;
-        loop {
-            let stuck =
-                |(client, before): &(&Client, &usize)| client.writes && client.acknowledged() < *before + 3;
-            let Some((client, _)) = self.clients.iter().zip(&before).find(stuck) else { return Ok(()) };
-            if Instant::now() > deadline {
-                let record = client.record();
-                bail!(
-                    "{} got no further acknowledgements within {within:?}; {} are pending; last problem: {}",
-                    record.name,
-                    record.pending().len(),
-                    record.last_problem
-                );
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// Lets everything be acknowledged, reads history as a newcomer, and holds all that was seen against it.
-    pub async fn check(&mut self, within: Duration) -> Result<String> {
-        self.pause(true);
-        let deadline = Instant::now() + within;
-        while self.records().iter().any(|record| !record.pending().is_empty()) {
-            if Instant::now() > deadline {
-                let records = self.records();
-                let record = records.iter().find(|record| !record.pending().is_empty());
-                let (name, problem) = record.map(|record| (&record.name, &record.last_problem)).unzip();
-                bail!(
-                    "not everything of {name:?} was acknowledged within {within:?}; last problem: {problem:?}"
-                );
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-        self.checks += 1;
-        let history = history(self.addresses[0], &format!("newcomer{}", self.checks)).await?;
-        // What was said last may still be on its way to those who just came back.
-        let mut wrong = checkers::check(&self.records(), &history);
-        while !wrong.is_empty() && Instant::now() < deadline {
-            sleep(Duration::from_millis(200)).await;
-            wrong = checkers::check(&self.records(), &history);
-        }
-        if !wrong.is_empty() {
-            bail!("{} promises were broken:\n  {}", wrong.len(), wrong.join("\n  "));
-        }
-        self.pause(false);
-        Ok(checkers::summary(&self.records()))
-    }
-
-    fn pause(&self, paused: bool) {
-        for client in &self.clients {
-            client.pause(paused);
-        }
-    }
-
-    pub fn records(&self) -> Vec<Record> {
-        self.clients.iter().map(Client::record).collect()
-    }
-
-    /// Reconnects of all clients so far.
-    pub fn reconnects(&self) -> usize {
-        self.records().iter().map(|record| record.reconnects).sum()
-    }
-}
-
 /// A client's own view of itself.
 struct Life {
     name: String,
-    addresses: Vec<SocketAddr>,
+    places: Places,
     habits: Habits,
     record: Arc<Mutex<Record>>,
     is_paused: watch::Receiver<bool>,
-    token: Option<String>,
+    told_to_leave: watch::Receiver<()>,
+    /// The newest last; the one before is kept until the server has it that the newest arrived.
+    tokens: Vec<String>,
     /// Last position seen of each stream.
     streams: BTreeMap<String, u64>,
     joined: bool,
     next_id: u64,
+    /// When to come back, as the server said.
+    come_back: Duration,
 }
 
 /// What goes on in one connection.
 #[derive(Default)]
 struct Phase {
+    pod: Option<String>,
     /// In a `chathistory` batch nothing counts as seen.
     history: Option<String>,
     resuming: bool,
+    /// The resume was shown whole.
+    resumed: bool,
     ready: bool,
     heard: Option<Instant>,
+    /// Writing was refused: when to try with one message again.
+    asks_again: Option<Instant>,
 }
 
 impl Life {
     async fn live(mut self) {
-        let mut attempt = 0;
         loop {
-            let address = self.addresses[attempt % self.addresses.len()];
-            attempt += 1;
-            if let Err(error) = self.connection(address).await {
-                self.record(|record| record.last_problem = format!("{error:#}"));
+            self.come_back = COME_BACK;
+            match self.places.next() {
+                Some(place) => {
+                    let error = match self.connection(place).await {
+                        Ok(never) => match never {},
+                        Err(error) => format!("{error:#}"),
+                    };
+                    self.ended(&error);
+                }
+                None => self.record(|record| record.last_problem = "there is nowhere to connect to".into()),
             }
-            self.record(|record| record.reconnects += 1);
-            sleep(Duration::from_millis(200)).await;
+            sleep(self.come_back).await;
         }
     }
 
@@ -218,22 +170,34 @@ impl Life {
         change(&mut self.record.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn connection(&mut self, address: SocketAddr) -> Result<()> {
-        let mut connection = Connection::open(address, Duration::from_secs(2)).await?;
+    fn ended(&mut self, why: &str) {
+        let resumes = self.habits.resumes;
+        self.record(|record| {
+            why.clone_into(&mut record.last_problem);
+            if let Some(stay) = record.stays.last_mut().filter(|stay| stay.ended.is_none()) {
+                stay.ended = Some(why.to_owned());
+            }
+            if !resumes {
+                record.give_up();
+            }
+        });
+    }
+
+    async fn connection(&mut self, place: Place) -> Result<std::convert::Infallible> {
+        let mut connection = Connection::open(place.address, Duration::from_secs(2)).await?;
+        let mut phase = Phase { heard: Some(Instant::now()), pod: place.pod, ..Phase::default() };
         connection.send("CAP LS 302").await?;
-        connection.send(&format!("CAP REQ :{CAPABILITIES}")).await?;
-        let mut phase = Phase { heard: Some(Instant::now()), ..Phase::default() };
-        match &self.token {
+        let capabilities = if self.habits.resumes { CAPABILITIES } else { STOCK_CAPABILITIES };
+        connection.send(&format!("CAP REQ :{capabilities}")).await?;
+        match self.tokens.last() {
             Some(token) => {
-                let seen: Vec<String> =
-                    self.streams.iter().map(|(stream, at)| format!("{stream}-{at}")).collect();
-                let seen = if seen.is_empty() { "*".to_owned() } else { seen.join(",") };
-                connection.send(&format!("RESUME {token} {seen}")).await?;
                 phase.resuming = true;
+                self.resume(token, &mut connection).await?;
             }
             None => self.register(&mut connection).await?,
         }
         connection.send("CAP END").await?;
+        self.told_to_leave.mark_unchanged();
         let pace = self.habits.sends_every.unwrap_or(Duration::from_secs(3600));
         let (mut sends, mut pings) = (interval(pace), interval(PING_EVERY));
         loop {
@@ -251,38 +215,90 @@ impl Life {
                     }
                 }
                 _ = sends.tick(), if phase.ready && self.habits.sends_every.is_some() => {
-                    self.say(&mut connection).await?;
+                    self.say(&mut connection, &mut phase).await?;
+                }
+                told = self.told_to_leave.changed() => {
+                    self.record(|record| {
+                        record.stays.iter_mut().rev().take(1).for_each(|stay| stay.on_request = true);
+                    });
+                    return Err(told.map_or_else(Into::into, |()| anyhow!("told to leave")));
                 }
             }
         }
     }
 
+    async fn resume(&self, token: &str, connection: &mut Connection) -> Result<()> {
+        let seen: Vec<String> = self.streams.iter().map(|(stream, at)| format!("{stream}-{at}")).collect();
+        let mut lines = seen.chunks(STREAMS_A_LINE);
+        let first = lines.next().map_or_else(|| "*".to_owned(), |seen| seen.join(","));
+        connection.send(&format!("RESUME {token} {first}")).await?;
+        for more in lines {
+            connection.send(&format!("RESUME + {}", more.join(","))).await?;
+        }
+        Ok(())
+    }
+
+    /// Begins a session.
     async fn register(&self, connection: &mut Connection) -> Result<()> {
+        self.record(|record| {
+            if record.runs.last().is_none_or(|run| !run.is_empty()) {
+                record.runs.push(Vec::new());
+            }
+        });
         connection.send(&format!("NICK {}", self.name)).await?;
         connection.send(&format!("USER {} 0 * :{}", self.name, self.name)).await
     }
 
-    async fn say(&mut self, connection: &mut Connection) -> Result<()> {
+    async fn say(&mut self, connection: &mut Connection, phase: &mut Phase) -> Result<()> {
+        if let Some(at) = phase.asks_again {
+            let pending = self.record(|record| record.pending().into_iter().next());
+            match pending {
+                Some((id, text)) if Instant::now() >= at => {
+                    phase.asks_again = Some(Instant::now() + ASK_AGAIN);
+                    return self.send(connection, id, &text).await;
+                }
+                Some(_) => return Ok(()),
+                None => phase.asks_again = None,
+            }
+        }
         if *self.is_paused.borrow() || self.record(|record| record.pending().len()) >= WINDOW {
             return Ok(());
         }
         let id = self.next_id;
         self.next_id += 1;
-        let text = format!("{} says {id}", self.name);
+        // History may have what an earlier run said.
+        let text = format!("{} of run {} says {id}", self.name, std::process::id());
         self.record(|record| record.send(id, text.clone()));
-        send_message(connection, id, &text).await
+        self.send(connection, id, &text).await
+    }
+
+    async fn send(&self, connection: &mut Connection, id: u64, text: &str) -> Result<()> {
+        let tags = if self.habits.resumes { format!("@chatroom.dev/id={id} ") } else { String::new() };
+        connection.send(&format!("{tags}PRIVMSG {CHANNEL} :{text}")).await
     }
 
     async fn hear(&mut self, line: &Received, connection: &mut Connection, phase: &mut Phase) -> Result<()> {
         match line.verb.as_str() {
-            "PING" => connection.send(&format!("PONG :{}", line.param(0))).await?,
+            "PING" => {
+                connection.send(&format!("PONG :{}", line.param(0))).await?;
+                if phase.resumed && self.tokens.len() > 1 {
+                    connection.send(&format!("PING :{CONFIRM}")).await?;
+                }
+            }
+            "PONG" if line.param(1) == CONFIRM => {
+                self.tokens.drain(..self.tokens.len().saturating_sub(1));
+            }
             "RESUME" => self.resumed(line),
             "BATCH" => self.batch(line, connection, phase).await?,
             "FAIL" => self.failed(line, connection, phase).await?,
             "NOTE" if line.param(1) == "DUPLICATE" => {
                 if let Ok(id) = line.param(2).parse() {
-                    self.record(|record| record.acknowledge(id, line.param(3)));
+                    self.acknowledged(id, line.param(3), connection, phase).await?;
                 }
+            }
+            "RECONNECT" => {
+                let seconds = line.param(1).parse().unwrap_or_default();
+                self.come_back = self.come_back.max(Duration::from_secs(seconds));
             }
             "376" | "422" if !phase.resuming => connection.send(&format!("JOIN {CHANNEL}")).await?,
             "366" if line.param(1) == CHANNEL => {
@@ -294,14 +310,14 @@ impl Life {
             _ => {}
         }
         if phase.history.as_ref().is_none_or(|batch| line.tags.get("batch") != Some(batch)) {
-            self.saw(line);
+            self.saw(line, connection, phase).await?;
         }
         Ok(())
     }
 
     fn resumed(&mut self, line: &Received) {
         match line.param(0) {
-            "TOKEN" => self.token = Some(line.param(1).to_owned()),
+            "TOKEN" => self.tokens.push(line.param(1).to_owned()),
             "GAP" => self.record(|record| record.gaps.push(format!("{} {}", line.param(1), line.param(2)))),
             _ => {}
         }
@@ -313,6 +329,7 @@ impl Life {
             (Some(reference), "chathistory") => phase.history = Some(reference.to_owned()),
             (None, _) if phase.resuming && reference == "-resume" => {
                 phase.resuming = false;
+                phase.resumed = true;
                 if self.joined {
                     self.ready(connection, phase).await?;
                 } else {
@@ -327,11 +344,32 @@ impl Life {
     async fn ready(&mut self, connection: &mut Connection, phase: &mut Phase) -> Result<()> {
         if !phase.ready {
             phase.ready = true;
-            for (id, text) in self.record(|record| record.pending()) {
-                send_message(connection, id, &text).await?;
-            }
+            let stay = Stay { pod: phase.pod.clone(), ended: None, on_request: false };
+            self.record(|record| record.stays.push(stay));
+            self.send_again(connection).await?;
         }
         Ok(())
+    }
+
+    async fn send_again(&self, connection: &mut Connection) -> Result<()> {
+        for (id, text) in self.record(|record| record.pending()) {
+            self.send(connection, id, &text).await?;
+        }
+        Ok(())
+    }
+
+    async fn acknowledged(
+        &self,
+        id: u64,
+        msgid: &str,
+        connection: &mut Connection,
+        phase: &mut Phase,
+    ) -> Result<()> {
+        self.record(|record| record.acknowledge(id, msgid));
+        match phase.asks_again.take() {
+            Some(_) => self.send_again(connection).await,
+            None => Ok(()),
+        }
     }
 
     async fn failed(
@@ -342,13 +380,28 @@ impl Life {
     ) -> Result<()> {
         match (line.param(0), line.param(1)) {
             ("RESUME", "INVALID_TOKEN") => {
+                self.tokens.pop();
+                if !self.tokens.is_empty() {
+                    bail!("the newest token is not known; the one before is tried");
+                }
                 self.record(|record| record.sessions_lost.push(line.params.join(" ")));
-                self.token = None;
                 self.joined = false;
                 self.streams.clear();
                 phase.resuming = false;
                 self.register(connection).await?;
                 connection.send("CAP END").await
+            }
+            ("PRIVMSG", "READ_ONLY" | "UNKNOWN_RESULT") if phase.ready => {
+                self.record(|record| {
+                    record.refused += 1;
+                    if !self.habits.resumes {
+                        record.give_up();
+                    }
+                });
+                if self.habits.resumes {
+                    phase.asks_again.get_or_insert(Instant::now() + ASK_AGAIN);
+                }
+                Ok(())
             }
             // To be tried again, on another connection.
             ("RESUME", "TRY_AGAIN") | (_, "READ_ONLY" | "UNKNOWN_RESULT") => {
@@ -361,8 +414,8 @@ impl Life {
         }
     }
 
-    fn saw(&mut self, line: &Received) {
-        let Some(msgid) = line.tags.get("msgid") else { return };
+    async fn saw(&mut self, line: &Received, connection: &mut Connection, phase: &mut Phase) -> Result<()> {
+        let Some(msgid) = line.tags.get("msgid") else { return Ok(()) };
         if let Some((stream, at)) = msgid.rsplit_once('-')
             && let Ok(at) = at.parse::<u64>()
         {
@@ -370,65 +423,22 @@ impl Life {
             *last = at.max(*last);
         }
         if line.verb != "PRIVMSG" || line.param(0) != CHANNEL {
-            return;
+            return Ok(());
         }
-        let seen =
-            Seen { msgid: msgid.clone(), sender: line.nick().to_owned(), text: line.param(1).to_owned() };
-        let own = line.tags.get("chatroom.dev/id").and_then(|id| id.parse().ok());
-        self.record(|record| {
-            record.seen.push(seen);
-            if let Some(id) = own {
-                record.acknowledge(id, msgid);
-            }
-        });
-    }
-}
-
-async fn send_message(connection: &mut Connection, id: u64, text: &str) -> Result<()> {
-    connection.send(&format!("@chatroom.dev/id={id} PRIVMSG {CHANNEL} :{text}")).await
-}
-
-/// The whole history of the channel, oldest first, as a newcomer reads it.
-pub async fn history(address: SocketAddr, name: &str) -> Result<Vec<Seen>> {
-    let wait = Duration::from_secs(10);
-    let mut connection = Connection::open(address, wait).await?;
-    connection.send("CAP REQ :message-tags server-time batch draft/chathistory").await?;
-    connection.send(&format!("NICK {name}")).await?;
-    connection.send(&format!("USER {name} 0 * :{name}")).await?;
-    connection.send("CAP END").await?;
-    connection.wait_for(wait, |line| matches!(line.verb.as_str(), "376" | "422")).await?;
-    connection.send(&format!("JOIN {CHANNEL}")).await?;
-    connection.wait_for(wait, |line| line.verb == "366").await?;
-    let mut pages: Vec<Vec<Seen>> = Vec::new();
-    let mut before = "*".to_owned();
-    loop {
-        let request = match &*before {
-            "*" => format!("CHATHISTORY LATEST {CHANNEL} * 500"),
-            msgid => format!("CHATHISTORY BEFORE {CHANNEL} msgid={msgid} 500"),
+        let sender = line.nick().to_owned();
+        let own = if self.habits.resumes {
+            line.tags.get("chatroom.dev/id").and_then(|id| id.parse().ok())
+        } else if sender == self.name {
+            line.param(1).rsplit(' ').next().and_then(|number| number.parse().ok())
+        } else {
+            None
         };
-        // Within the rate that is allowed.
-        sleep(Duration::from_millis(250)).await;
-        connection.send(&request).await?;
-        let mut page = Vec::new();
-        loop {
-            let line = connection.wait_for(wait, |_| true).await?;
-            match line.verb.as_str() {
-                "PRIVMSG" => page.push(Seen {
-                    msgid: line.tags.get("msgid").cloned().unwrap_or_default(),
-                    sender: line.nick().to_owned(),
-                    text: line.param(1).to_owned(),
-                }),
-                "BATCH" if line.param(0).starts_with('-') => break,
-                "FAIL" => bail!("history was refused: {}", line.params.join(" ")),
-                _ => {}
-            }
+        self.record(|record| {
+            record.saw(Seen { msgid: msgid.clone(), sender, text: line.param(1).to_owned() });
+        });
+        match own {
+            Some(id) => self.acknowledged(id, msgid, connection, phase).await,
+            None => Ok(()),
         }
-        match page.first() {
-            None => break,
-            Some(oldest) => before.clone_from(&oldest.msgid),
-        }
-        pages.push(page);
     }
-    connection.send("QUIT").await?;
-    Ok(pages.into_iter().rev().flatten().collect())
 }

@@ -100,6 +100,14 @@ impl Cluster {
         Ok(output.lines().last().unwrap_or_default().trim().to_owned())
     }
 
+    /// Builds the image of a store from the system's server and gives it to every node.
+    pub async fn store_image(&self, server: &Path) -> Result<String> {
+        let server = server.to_string_lossy();
+        let args = ["image", "--name", "store", "--with-libraries", "--link", "bin/redis-server=/store"];
+        let output = self.devcluster(&[&args[..], &["--binary", &server]].concat()).await?;
+        Ok(output.lines().last().unwrap_or_default().trim().to_owned())
+    }
+
     /// Asks again until the answer is yes; `what` is for the message when it does not come.
     pub async fn until<F>(&self, what: &str, within: Duration, mut ask: impl FnMut() -> F) -> Result<()>
     where

@@ -4,8 +4,11 @@
 pub mod checkers;
 pub mod client;
 pub mod cluster;
+pub mod group;
+pub mod history;
 pub mod irc;
 pub mod numbers;
+pub mod places;
 pub mod record;
 pub mod room;
 pub mod scenarios;

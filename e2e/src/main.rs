@@ -22,6 +22,9 @@ struct Arguments {
     /// The chat node, a static program.
     #[arg(long)]
     chat_node: PathBuf,
+    /// The server of Valkey or Redis, a program of this machine; stores in the cluster run it.
+    #[arg(long)]
+    store: PathBuf,
     /// The project's own commands.
     #[arg(long, default_value = "target/debug/xtask")]
     xtask: PathBuf,
@@ -50,13 +53,16 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(usize, usize)> {
-    let Arguments { devcluster, operator, chat_node, xtask, nodes, scenarios: names, numbers } = arguments;
+    let Arguments { devcluster, operator, chat_node, store, xtask, nodes, scenarios: names, numbers } =
+        arguments;
     let cluster = Cluster::up(&devcluster, nodes).await?;
     let mut world = World {
         cluster,
-        programs: Programs { operator, chat_node, xtask },
+        programs: Programs { operator, chat_node, store, xtask },
         operator_image: String::new(),
         node_image: String::new(),
+        store_image: String::new(),
+        pauses: Vec::new(),
         group: None,
     };
     if let Some(file) = numbers {

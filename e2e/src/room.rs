@@ -9,8 +9,21 @@ use crate::cluster::Cluster;
 
 pub const NAME: &str = "lounge";
 pub const NAMESPACE: &str = "e2e";
+/// What a node asks for of a core; autoscalers hold its use against it.
+const CPU_REQUEST: &str = "20m";
 /// Namespace of the operator.
 pub const SYSTEM: &str = "chatroom-system";
+
+/// Where a room's log is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Log {
+    /// On the volume of its one node.
+    OwnVolume,
+    /// In a store that the operator runs.
+    ManagedStore,
+    /// In somebody's store, whose URL is under the key `url` of this Secret.
+    StoreOf { secret: &'static str },
+}
 
 /// What may differ between the rooms that are applied.
 #[derive(Clone, Debug)]
@@ -19,7 +32,9 @@ pub struct Wish {
     pub namespace: &'static str,
     pub image: String,
     pub topic: String,
-    pub replicas: u32,
+    /// `None` leaves the number to whoever scales.
+    pub replicas: Option<u32>,
+    pub log: Log,
     pub memory_limit: &'static str,
     pub storage_class: &'static str,
     pub paused: bool,
@@ -27,22 +42,31 @@ pub struct Wish {
 
 impl Wish {
     pub fn manifest(&self) -> String {
-        let Self { name, namespace, image, topic, replicas, memory_limit, storage_class, paused } = self;
+        let Self { name, namespace, image, topic, replicas, log, memory_limit, storage_class, paused } = self;
+        let replicas = replicas.map_or_else(String::new, |replicas| format!("\n  replicas: {replicas}"));
+        let volume = format!("size: 32Mi, className: {storage_class}");
+        let mode = match log {
+            Log::OwnVolume => format!("stateful: {{shards: 4, storage: {{{volume}, retain: Delete}}}}"),
+            Log::ManagedStore => format!("stateless: {{shards: 2, store: {{managed: {{{volume}}}}}}}"),
+            Log::StoreOf { secret } => format!(
+                "stateless: {{shards: 2, store: {{valkey: {{urlFrom: {{secretKeyRef: {{name: {secret}, key: url}}}}}}}}}}"
+            ),
+        };
         format!(
             "apiVersion: chatroom.dev/v1alpha1
 kind: ChatRoom
 metadata: {{name: {name}, namespace: {namespace}}}
-spec:
-  replicas: {replicas}
+spec:{replicas}
   paused: {paused}
-  mode: {{stateful: {{shards: 4, storage: {{size: 32Mi, className: {storage_class}, retain: Delete}}}}}}
+  mode: {{{mode}}}
   node:
     image: '{image}'
     imagePullPolicy: Never
     drainDeadline: 10s
-    resources: {{limits: {{memory: {memory_limit}}}}}
+    resources: {{requests: {{cpu: {CPU_REQUEST}}}, limits: {{memory: {memory_limit}}}}}
   chat:
     motd: Under test.
+    history: {{maxMessages: 50000}}
     channels: [{{name: '#lounge', topic: '{topic}'}}]
   service: {{type: NodePort}}
 "
@@ -123,6 +147,39 @@ impl Room<'_> {
         Ok(self.cluster.node_ports(port.context("the Service has no NodePort")?, down))
     }
 
+    /// Waits until the operator tells of exactly so many nodes, all serving and none being stopped.
+    pub async fn wait_nodes(&self, nodes: u64, within: Duration) -> Result<()> {
+        self.cluster
+            .until(&format!("the room has {nodes} nodes that serve, and no other"), within, || async {
+                let room = self.get().await?;
+                let status = &room["status"];
+                let [replicas, ready, stopping] = ["replicas", "readyReplicas", "terminatingReplicas"]
+                    .map(|key| status[key].as_u64().unwrap_or_default());
+                let current = status["observedGeneration"] == room["metadata"]["generation"];
+                let arrived = current && (replicas, ready, stopping) == (nodes, nodes, 0);
+                let now = || format!("{ready} of {replicas} serve, {stopping} stop: {}", status["message"]);
+                Ok(if arrived { Ok(()) } else { Err(now()) })
+            })
+            .await?;
+        self.wait_ready(within).await
+    }
+
+    /// The pods of the room's nodes.
+    pub async fn pods(&self) -> Result<Vec<Value>> {
+        self.pods_of("chat-node").await
+    }
+
+    /// The pods of `chat-node` or `chat-store`.
+    pub async fn pods_of(&self, app: &str) -> Result<Vec<Value>> {
+        let selector = format!("app.kubernetes.io/name={app},chatroom.dev/room={}", self.name);
+        let list = ["get", "pods", "--namespace", self.namespace, "--selector", &selector];
+        let mut list = self.cluster.json(&list).await?;
+        match list["items"].take() {
+            Value::Array(pods) => Ok(pods),
+            other => bail!("kubectl lists pods as {other}"),
+        }
+    }
+
     pub async fn pod(&self) -> Result<Value> {
         let pod = format!("{}-0", self.name);
         self.cluster.json(&["get", "pod", &pod, "--namespace", self.namespace]).await
@@ -130,12 +187,16 @@ impl Room<'_> {
 
     /// The number of the Kubernetes node that the pod runs on.
     pub async fn pod_node(&self) -> Result<usize> {
-        let pod = self.pod().await?;
-        let name = pod["spec"]["nodeName"].as_str().unwrap_or_default();
-        match name.strip_prefix("node").and_then(|number| number.parse().ok()) {
-            Some(number) => Ok(number),
-            None => bail!("the pod is on no node of ours: {name:?}"),
-        }
+        node_of(&self.pod().await?)
+    }
+}
+
+/// The number of the Kubernetes node that a pod runs on.
+pub fn node_of(pod: &Value) -> Result<usize> {
+    let name = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+    match name.strip_prefix("node").and_then(|number| number.parse().ok()) {
+        Some(number) => Ok(number),
+        None => bail!("the pod is on no node of ours: {name:?}"),
     }
 }
 

@@ -4,7 +4,10 @@ use std::{ffi::OsString, path::PathBuf};
 
 use anyhow::Result;
 
-use crate::step::{Step, heading, target_dir};
+use crate::{
+    requirements,
+    step::{Step, heading, target_dir},
+};
 
 /// Images run anywhere: one static program each.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -48,22 +51,26 @@ fn static_release(packages: &[&str]) -> Result<()> {
 pub(crate) struct Images {
     pub(crate) operator: String,
     pub(crate) chat_node: String,
+    /// The operator has an image of its own choice where there is none.
+    pub(crate) store: Option<String>,
 }
 
-/// Builds the images and gives them to the development cluster.
+/// Builds the images and gives them to the development cluster; its stores run the system's server.
 pub(crate) fn images(devcluster: &PathBuf, programs: &Programs) -> Result<Images> {
+    let server = requirements::store()?;
     heading("images");
-    let image = |name: &str, binary: &PathBuf| -> Result<String> {
+    let image = |name: &str, binary: &PathBuf, more: &[&str]| -> Result<String> {
         let binary = binary.as_os_str().to_owned();
         let args = ["image", "--name", name, "--binary"].map(OsString::from).into_iter().chain([binary]);
-        let output = Step::new(devcluster).args(args).output()?;
+        let output = Step::new(devcluster).args(args).args(more).output()?;
         let reference = output.lines().last().unwrap_or_default().trim().to_owned();
         eprintln!("    {reference}");
         Ok(reference)
     };
     Ok(Images {
-        operator: image("operator", &programs.operator)?,
-        chat_node: image("chat-node", &programs.chat_node)?,
+        operator: image("operator", &programs.operator, &[])?,
+        chat_node: image("chat-node", &programs.chat_node, &[])?,
+        store: Some(image("store", &server, &["--with-libraries", "--link", "bin/redis-server=/store"])?),
     })
 }
 

@@ -63,6 +63,7 @@ fn in_a_cluster(full: bool) -> Result<()> {
 
 /// Runs the end-to-end program with these arguments more, then takes the cluster down.
 fn end_to_end(devcluster: &Path, arguments: &[&str]) -> Result<()> {
+    let store = requirements::store()?;
     let programs = build::programs()?;
     let ran = Step::cargo()
         .args(["run", "--quiet", "--package", "e2e", "--"])
@@ -70,6 +71,8 @@ fn end_to_end(devcluster: &Path, arguments: &[&str]) -> Result<()> {
         .args([&programs.operator])
         .args(["--chat-node"])
         .args([&programs.chat_node])
+        .args(["--store"])
+        .args([&store])
         .args(arguments)
         .run();
     // Whatever it left must go, also when it failed.

@@ -66,6 +66,7 @@ pub(crate) fn operator(target: &Target, images: &Images) -> Result<()> {
     upgrade("chatroom-operator")
         .args(image_values("image", &images.operator))
         .args(image_values("nodeImage", &images.chat_node))
+        .args(images.store.as_deref().map_or_else(Vec::new, |store| image_values("storeImage", store)))
         .run()
 }
 

@@ -56,7 +56,7 @@ fn elsewhere(context: &str, registry: &str, tag: &str) -> Result<(Target, Images
     })?;
     target.helm().args(["version", "--short"]).run().context("helm is needed: see https://helm.sh")?;
     let image = |name: &str| format!("{registry}/{name}:{tag}");
-    let images = Images { operator: image("operator"), chat_node: image("chat-node") };
+    let images = Images { operator: image("operator"), chat_node: image("chat-node"), store: None };
     Ok((target, images))
 }
 

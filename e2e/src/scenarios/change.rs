@@ -21,7 +21,7 @@ const LAST_LIMIT: &str = "320Mi";
 
 /// The wish as the last change left it.
 pub(super) fn changed(world: &World) -> Wish {
-    Wish { topic: "Changed".into(), replicas: 3, ..wish(world) }
+    Wish { topic: "Changed".into(), replicas: Some(3), ..wish(world) }
 }
 
 pub(super) async fn settings_change(world: &mut World) -> Result<String> {
@@ -162,12 +162,17 @@ pub(super) async fn operator_is_not_needed(world: &mut World) -> Result<String> 
 
 pub(super) async fn room_is_deleted(world: &mut World) -> Result<String> {
     world.group = None;
+    delete_leaves_nothing(world, NAME).await
+}
+
+/// Deletes the last room of the namespace.
+pub(super) async fn delete_leaves_nothing(world: &World, room: &str) -> Result<String> {
     world
         .cluster
-        .kubectl(&["delete", "chatroom", NAME, "--namespace", NAMESPACE, "--wait", "--timeout=60s"])
+        .kubectl(&["delete", "chatroom", room, "--namespace", NAMESPACE, "--wait", "--timeout=60s"])
         .await?;
-    let kinds = "statefulsets,pods,services,configmaps,serviceaccounts,networkpolicies,poddisruptionbudgets,\
-                 persistentvolumeclaims,secrets,leases";
+    let kinds = "statefulsets,deployments,replicasets,pods,services,configmaps,serviceaccounts,networkpolicies,\
+                 poddisruptionbudgets,persistentvolumeclaims,secrets,leases,horizontalpodautoscalers";
     world
         .cluster
         .until("nothing of the room is left", WITHIN, || async {

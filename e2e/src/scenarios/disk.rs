@@ -12,8 +12,10 @@ use super::{
     install::wish,
 };
 use crate::{
-    client::{CHANNEL, Group},
+    client::CHANNEL,
+    group::Group,
     irc::Connection,
+    places::Places,
     room::{NAME, NAMESPACE, Wish, condition},
 };
 
@@ -154,7 +156,7 @@ async fn fill_and_free(world: &World) -> Result<String> {
     room.wait_ready(WITHIN).await?;
     let addresses = room.irc_addresses(&[]).await?;
     let address = addresses[0];
-    let mut group = Group::start(addresses, 3, 2).await?;
+    let mut group = Group::start(Places::fixed(addresses), 3, 2).await?;
     let mut reader = guest(address, "reader").await?;
     reader.send(&format!("JOIN {CHANNEL}")).await?;
     reader.wait_for(WITHIN, |line| line.verb == "366").await?;

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::World;
 use crate::{
-    client::Group,
+    group::Group,
     room::{NAME, NAMESPACE},
 };
 
@@ -32,9 +32,7 @@ pub(super) async fn process_is_killed(world: &mut World) -> Result<String> {
     let pod = world.lounge().pod().await?;
     let uid = pod["metadata"]["uid"].as_str().context("the pod has no uid")?.to_owned();
     let restarts = restarts(&pod);
-    let process = process_of(&uid)?;
-    let kill = std::process::Command::new("kill").args(["-KILL", &process.to_string()]).status()?;
-    ensure!(kill.success(), "cannot kill process {process}");
+    kill(&uid, "chat-node")?;
     world
         .cluster
         .until("the kubelet restarts the container", RECOVERS_WITHIN, || async {
@@ -45,22 +43,29 @@ pub(super) async fn process_is_killed(world: &mut World) -> Result<String> {
     recovered(world, before).await
 }
 
-fn restarts(pod: &serde_json::Value) -> u64 {
+pub(super) fn restarts(pod: &serde_json::Value) -> u64 {
     pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or_default()
 }
 
-/// The chat node's process in a pod: the one that is called so and whose cgroup names the pod.
-fn process_of(pod_uid: &str) -> Result<u32> {
+/// Kills a program in a pod: the process that is called so and whose cgroup names the pod.
+pub(super) fn kill(pod_uid: &str, program: &str) -> Result<()> {
+    let process = process_of(pod_uid, program)?;
+    let killed = std::process::Command::new("kill").args(["-KILL", &process.to_string()]).status()?;
+    ensure!(killed.success(), "cannot kill process {process}");
+    Ok(())
+}
+
+fn process_of(pod_uid: &str, program: &str) -> Result<u32> {
     let uid = pod_uid.replace('-', "_");
     for entry in fs::read_dir("/proc")?.flatten() {
         let Ok(process) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
         let read = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
         let cgroup = read("cgroup");
-        if (cgroup.contains(pod_uid) || cgroup.contains(&uid)) && read("comm").trim() == "chat-node" {
+        if (cgroup.contains(pod_uid) || cgroup.contains(&uid)) && read("comm").trim() == program {
             return Ok(process);
         }
     }
-    anyhow::bail!("no process `chat-node` of pod {pod_uid} runs")
+    anyhow::bail!("no process `{program}` of pod {pod_uid} runs")
 }
 
 pub(super) async fn pod_is_deleted(world: &mut World) -> Result<String> {

@@ -14,9 +14,10 @@ use super::{
     visitor::{End, visit},
 };
 use crate::{
-    client::Group,
     cluster::Cluster,
-    room::{NAME, NAMESPACE, SYSTEM, Wish},
+    group::Group,
+    places::Places,
+    room::{Log, NAME, NAMESPACE, SYSTEM, Wish},
 };
 
 pub(super) const OPERATOR_PODS: &str = "app.kubernetes.io/name=chatroom-operator";
@@ -25,7 +26,12 @@ const ADMIN: u16 = 9090;
 
 /// Values that name the images under test.
 pub(super) fn operator_values(world: &World) -> Vec<String> {
-    [image_values("image", &world.operator_image), image_values("nodeImage", &world.node_image)].concat()
+    [
+        image_values("image", &world.operator_image),
+        image_values("nodeImage", &world.node_image),
+        image_values("storeImage", &world.store_image),
+    ]
+    .concat()
 }
 
 fn image_values(key: &str, reference: &str) -> Vec<String> {
@@ -47,6 +53,7 @@ async fn install_operator(world: &World, more: &[&str]) -> Result<()> {
 async fn build_images(world: &mut World) -> Result<()> {
     world.operator_image = world.cluster.image("operator", &world.programs.operator, &[]).await?;
     world.node_image = world.cluster.image("chat-node", &world.programs.chat_node, &[]).await?;
+    world.store_image = world.cluster.store_image(&world.programs.store).await?;
     Ok(())
 }
 
@@ -96,7 +103,8 @@ pub(super) fn wish(world: &World) -> Wish {
         namespace: NAMESPACE,
         image: world.node_image.clone(),
         topic: "Come in".into(),
-        replicas: 1,
+        replicas: Some(1),
+        log: Log::OwnVolume,
         memory_limit: "256Mi",
         storage_class: "local-path",
         paused: false,
@@ -124,7 +132,7 @@ pub(super) async fn room_becomes_ready(world: &mut World) -> Result<String> {
     let inside = format!("{NAME}.{NAMESPACE}:6667");
     visit(world, "guests", &[&inside, "--channel", "#guests"], End::Succeeded).await?;
     let addresses = world.lounge().irc_addresses(&[]).await?;
-    let mut group = Group::start(addresses, 10, 4).await?;
+    let mut group = Group::start(Places::fixed(addresses), 10, 4).await?;
     let found = group.check(Duration::from_secs(30)).await?;
     world.group = Some(group);
     Ok(found)
@@ -145,7 +153,7 @@ pub(super) async fn neighbours_are_kept_out(world: &mut World) -> Result<String>
 
 pub(super) async fn existing_cluster_is_used(world: &mut World) -> Result<String> {
     let cluster = &world.cluster;
-    let Programs { operator, chat_node, xtask } = &world.programs;
+    let Programs { operator, chat_node, xtask, store: _ } = &world.programs;
     for (name, program) in [("operator", operator), ("chat-node", chat_node)] {
         let program = program.to_string_lossy();
         cluster.devcluster(&["image", "--name", name, "--tag", "elsewhere", "--binary", &program]).await?;

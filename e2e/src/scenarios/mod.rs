@@ -7,6 +7,7 @@ mod fault;
 mod install;
 mod refuse;
 mod scope;
+mod stateless;
 mod visitor;
 
 use std::{path::PathBuf, time::Instant};
@@ -14,16 +15,20 @@ use std::{path::PathBuf, time::Instant};
 use anyhow::{Result, bail};
 
 use crate::{
-    client::Group,
     cluster::Cluster,
+    group::Group,
     room::{NAME, NAMESPACE, Room},
 };
+
+pub use stateless::Pauses;
 
 /// The programs under test.
 #[derive(Clone, Debug)]
 pub struct Programs {
     pub operator: PathBuf,
     pub chat_node: PathBuf,
+    /// The server of Valkey or Redis, as the system has it.
+    pub store: PathBuf,
     /// The project's own commands.
     pub xtask: PathBuf,
 }
@@ -34,6 +39,9 @@ pub struct World {
     pub programs: Programs,
     pub operator_image: String,
     pub node_image: String,
+    pub store_image: String,
+    /// What operations on the stateless room cost people so far.
+    pub pauses: Vec<Pauses>,
     /// Clients that talk through everything that happens to the room.
     pub group: Option<Group>,
 }
@@ -84,6 +92,20 @@ scenarios! {
     change::operator_is_not_needed "with the operator stopped people go on talking",
     install::existing_cluster_is_used "`xtask up` uses a cluster that is there, by its context",
     change::room_is_deleted "delete leaves nothing",
+    stateless::plaza_becomes_ready "a stateless room with a store of the operator's: people on all nodes talk",
+    stateless::scaled_up_and_down "scaled from 2 to 8 and back: only clients of pods that go come back elsewhere",
+    stateless::roll_moves_everybody_once "a roll of four nodes under load",
+    stateless::bad_image_harms_nobody "a bad image is reported while all talk on, and undone",
+    stateless::operator_is_away_in_a_roll "the operator is away throughout a roll",
+    stateless::pods_are_killed "pods are killed at random",
+    stateless::kubernetes_node_loses_power "a Kubernetes node loses power: its clients go on elsewhere before it is back",
+    stateless::kubernetes_node_is_cut_off "a Kubernetes node is cut off and comes back",
+    stateless::store_is_killed "the store is killed twice: nobody is cut off, nothing acknowledged is lost",
+    stateless::api_server_is_down "the API server is down while people talk",
+    stateless::autoscaler_scales "an autoscaler adds a node through /scale",
+    stateless::strangers_are_kept_from_the_store "other pods do not reach the store",
+    stateless::room_has_its_own_store "a room over somebody's store, with a password in a Secret",
+    stateless::plaza_is_deleted "delete leaves nothing, the store's volume included",
 }
 
 /// Images, CRDs and operator, for who measures.
@@ -135,7 +157,7 @@ async fn look_around(world: &World) {
             "--tail",
             "40",
         ],
-        &["logs", "--namespace", "e2e", "lounge-0", "--tail", "40"],
+        &["logs", "--namespace", "e2e", "--selector", "chatroom.dev/room", "--prefix", "--tail", "15"],
         &["logs", "--namespace", "e2e", "lounge-0", "--previous", "--tail", "20"],
     ] {
         let text = world.cluster.kubectl(args).await.unwrap_or_else(|error| format!("{error:#}"));

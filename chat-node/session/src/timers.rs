@@ -8,8 +8,11 @@ use crate::{
     worker::{Drain, Worker},
 };
 
-/// Clients that are told to leave come back after up to so many seconds, so that they do not all come at once.
+/// Clients that are told to leave come back after up to so many seconds where many are told at a time, so that they do
+/// not all come at once.
 const RECONNECT_SPREAD_S: u32 = 5;
+/// Clients a second and worker that other nodes take without a spread; it grows by a second with as many more.
+const WELCOME_PER_SECOND: u32 = 200;
 
 /// Calls of [`Worker::tick`] until every connection was looked at.
 const TICKS_A_ROUND: u64 = 10;
@@ -95,7 +98,9 @@ impl Worker {
         if self.connection(id).has(Capability::Resume) && self.connection(id).identity().is_some() {
             let mut byte = [0];
             self.random.fill(&mut byte);
-            let seconds = u32::from(byte[0]) % (RECONNECT_SPREAD_S + 1);
+            let per_second = self.draining.as_ref().map_or(0, |drain| drain.per_second);
+            let spread = (per_second / WELCOME_PER_SECOND).min(RECONNECT_SPREAD_S);
+            let seconds = u32::from(byte[0]) % (spread + 1);
             let host = self.config.reconnect_to.clone();
             self.say(id, |server, out| {
                 LineWriter::begin(out)

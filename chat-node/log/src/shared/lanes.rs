@@ -36,6 +36,8 @@ struct Lane {
     flight: Option<Flight>,
     /// The last entry that was read from the store.
     read: Index,
+    /// Appends that landed and were not read back yet: where, and the last of the node's stream in each.
+    landed: VecDeque<(Index, Stamp)>,
 }
 
 /// An append that was not answered yet.
@@ -64,7 +66,8 @@ pub struct Launch {
 /// What the store said to an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    Landed,
+    /// It is the entry of this index.
+    Landed(Index),
     /// It did not get into the log, and will not.
     Refused(Reason),
     /// Nobody can say.
@@ -76,6 +79,11 @@ pub enum Answer {
 pub enum ReadError {
     #[error("shard {shard}: the store gave entry {found} where entry {expected} follows")]
     Gap { shard: ShardId, expected: Index, found: Index },
+    #[error(
+        "shard {shard}: entry {index} is another one than this node appended: the store lost what it had answered. The \
+         node starts anew from what is there"
+    )]
+    Lost { shard: ShardId, index: Index },
     #[error("shard {shard}, entry {index}: {source}")]
     Unreadable { shard: ShardId, index: Index, source: DecodeError },
 }
@@ -200,9 +208,12 @@ impl Lanes {
             return Vec::new();
         };
         match answer {
-            Answer::Landed => {
+            Answer::Landed(index) => {
                 if let Some((_, last)) = flight.stamps {
                     self.producer.applied(shard, last);
+                    if index > lane.read {
+                        lane.landed.push_back((index, last));
+                    }
                 }
                 lane.flight = None;
                 Vec::new()
@@ -255,6 +266,14 @@ impl Lanes {
         let entry = Entry::decode_proposals(index, time_ms, payload)
             .map_err(|source| ReadError::Unreadable { shard, index, source })?;
         lane.read = index;
+        while let Some((landed, stamp)) = lane.landed.front().copied().filter(|(landed, _)| *landed <= index)
+        {
+            lane.landed.pop_front();
+            if landed == index && entry.proposals.iter().all(|proposal| proposal.producer != stamp) {
+                // The stream of this node has a hole now, and nothing that follows would be taken.
+                return Err(ReadError::Lost { shard, index });
+            }
+        }
         let ours = |stamp: &Stamp| Some(stamp.incarnation) == self.producer.incarnation();
         if let Some(last) =
             entry.proposals.iter().rev().map(|proposal| proposal.producer).find(|stamp| ours(stamp))

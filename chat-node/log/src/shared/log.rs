@@ -154,9 +154,9 @@ impl SharedLog {
         now: Duration,
     ) -> Result<(), Broken> {
         let answer = match result {
-            Ok(_) => {
+            Ok(index) => {
                 self.silent_since = None;
-                Answer::Landed
+                Answer::Landed(*index)
             }
             Err(StoreError::Broken(reason)) => return Err(reason.clone()),
             Err(error @ StoreError::Refused(reason, _)) => {

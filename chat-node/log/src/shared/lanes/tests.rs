@@ -49,10 +49,10 @@ fn what_arrives_during_an_append_is_the_next_one() {
     ask(&mut lanes, 2);
     ask(&mut lanes, 3);
     assert_eq!(launch(&mut lanes), None, "one in flight at a time");
-    assert!(lanes.answered(SHARD, first.number, Answer::Landed).is_empty());
+    assert!(lanes.answered(SHARD, first.number, Answer::Landed(Index(1))).is_empty());
     let second = launch(&mut lanes).expect("two wait");
     assert_eq!((content(&first), content(&second)), (vec![(1, 1)], vec![(2, 2), (3, 3)]));
-    lanes.answered(SHARD, second.number, Answer::Landed);
+    lanes.answered(SHARD, second.number, Answer::Landed(Index(2)));
     assert!(lanes.is_idle());
 }
 
@@ -68,7 +68,7 @@ fn an_unknown_append_is_sent_again_as_it_was_before_anything_else() {
     // A refusal says nothing about what came of the first try.
     assert!(lanes.answered(SHARD, first.number, Answer::Refused(Reason::StoreFull)).is_empty());
     assert_eq!(launch(&mut lanes), Some(first.clone()));
-    lanes.answered(SHARD, first.number, Answer::Landed);
+    lanes.answered(SHARD, first.number, Answer::Landed(Index(1)));
     assert_eq!(content(&launch(&mut lanes).expect("the other")), [(2, 2)]);
 }
 
@@ -82,7 +82,7 @@ fn an_unknown_append_that_is_read_back_has_landed() {
     assert_eq!((entry.time_ms, entry.proposals[0].producer.sequence), (7, 1));
     assert!(lanes.is_idle());
     // The late answer finds nothing.
-    assert!(lanes.answered(SHARD, first.number, Answer::Landed).is_empty());
+    assert!(lanes.answered(SHARD, first.number, Answer::Landed(Index(1))).is_empty());
     assert_eq!(lanes.read(SHARD, Index(1), 7, &first.payload), Ok(None), "read before");
 }
 
@@ -131,6 +131,19 @@ fn a_hole_in_what_the_store_gives_is_an_error() {
     let payload = launch(&mut lanes).expect("one waits").payload;
     let found = lanes.read(SHARD, Index(2), 0, &payload);
     assert_eq!(found, Err(ReadError::Gap { shard: SHARD, expected: Index(1), found: Index(2) }));
+}
+
+#[test]
+fn an_append_that_landed_and_is_not_there_is_an_error() {
+    let mut lanes = lanes();
+    ask(&mut lanes, 1);
+    let first = launch(&mut lanes).expect("one waits");
+    lanes.answered(SHARD, first.number, Answer::Landed(Index(1)));
+    ask(&mut lanes, 2);
+    let second = launch(&mut lanes).expect("one waits");
+    // The next of the stream is where the first was.
+    let found = lanes.read(SHARD, Index(1), 0, &second.payload);
+    assert_eq!(found, Err(ReadError::Lost { shard: SHARD, index: Index(1) }));
 }
 
 #[test]

@@ -22,10 +22,13 @@ const BLOCK_MS: usize = 1_000;
 /// Entries of a stream in one answer.
 const COUNT: usize = 128;
 
+/// Checksum of an entry's bytes, and its time: entries of the same bytes may get the same index in two histories.
+type Mark = (u32, u64);
+
 pub struct ValkeyReader {
     link: Arc<Link>,
-    /// The last entry of each shard that was read, and the checksum of its bytes once it is known.
-    after: Vec<(Index, Option<u32>)>,
+    /// The last entry of each shard that was read, and what it is known by once it is there.
+    after: Vec<(Index, Option<Mark>)>,
     connection: Option<(MultiplexedConnection, u64)>,
 }
 
@@ -58,14 +61,14 @@ impl ValkeyReader {
         }
         let found: Vec<Value> =
             pipeline.query_async(connection).await.map_err(|error| self.link.sorted(&error))?;
-        for ((shard, (index, crc)), found) in (0..).map(ShardId).zip(&mut self.after).zip(found) {
+        for ((shard, (index, known)), found) in (0..).map(ShardId).zip(&mut self.after).zip(found) {
             if *index == Index(0) {
                 continue;
             }
             let entry = entries(shard, found)?.into_iter().next();
-            let found = entry.map(|entry| crc32c::crc32c(&entry.payload));
-            match (found, *crc) {
-                (Some(found), None) => *crc = Some(found),
+            let found = entry.as_ref().map(mark);
+            match (found, *known) {
+                (Some(found), None) => *known = Some(found),
                 (Some(found), Some(known)) if found == known => {}
                 _ => {
                     return Err(StoreError::Broken(format!(
@@ -168,7 +171,7 @@ impl ValkeyReader {
                 .ok_or_else(|| unexpected("XREAD"))?;
             let found = entries(shard, found)?;
             if let Some(last) = found.last() {
-                self.after[usize::from(shard.0)] = (last.index, Some(crc32c::crc32c(&last.payload)));
+                self.after[usize::from(shard.0)] = (last.index, Some(mark(last)));
             }
             all.extend(found);
         }
@@ -189,6 +192,10 @@ impl Reader for ValkeyReader {
             }
         }
     }
+}
+
+fn mark(entry: &StoredEntry) -> Mark {
+    (crc32c::crc32c(&entry.payload), entry.time_ms)
 }
 
 /// What the entry that begins a lineage holds.

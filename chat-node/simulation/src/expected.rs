@@ -19,11 +19,23 @@ use crate::{
 /// Everything about messages and subscriptions. `whole` lives must have seen everything.
 pub(crate) fn check_life(life: &Life, whole: bool, truth: &Truth) -> Result<(), Violation> {
     check_messages(life, truth)?;
-    if !life.began {
+    if !life.began || life.unknowable {
         return Ok(());
     }
+    ensure!(
+        !whole || life.deceived.is_empty(),
+        Acknowledged,
+        "{} was never told what was lost of shards {:?}",
+        life.username,
+        life.deceived
+    );
     let Some(user) = truth.user(&life.username) else {
-        ensure!(false, Acknowledged, "{} was welcomed, and is not in the log", life.username);
+        ensure!(
+            truth.has_lost() && !whole,
+            Acknowledged,
+            "{} was welcomed, and is not in the log",
+            life.username
+        );
         return Ok(());
     };
     for shard in truth.shards().filter(|shard| !shard.is_directory()) {
@@ -36,7 +48,8 @@ fn check_messages(life: &Life, truth: &Truth) -> Result<(), Violation> {
     for text in &life.acknowledged {
         let stored = truth.stored(text);
         let once = stored.len() == 1 || (stored.len() > 1 && is_to_several(stored, truth));
-        ensure!(once, Acknowledged, "{text:?} was acknowledged, and is stored at {stored:?}");
+        let lost = stored.is_empty() && truth.has_lost_text(text);
+        ensure!(once || lost, Acknowledged, "{text:?} was acknowledged, and is stored at {stored:?}");
     }
     let mut newest: BTreeMap<ShardId, (u64, &str)> = BTreeMap::new();
     for text in &life.sent {

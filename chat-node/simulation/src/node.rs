@@ -64,6 +64,8 @@ pub(crate) struct Node {
     /// Takes clients.
     settled: bool,
     pub(crate) draining: bool,
+    /// It applied what the store has lost; it is to find that out, and to end.
+    doomed: bool,
     next_chores_ms: u64,
 }
 
@@ -135,6 +137,7 @@ impl Node {
             began_at: truth.shards().map(|shard| (shard, truth.last(shard))).collect(),
             settled: false,
             draining: false,
+            doomed: false,
             next_chores_ms: env.now_ms(),
         };
         node.keep_house(env.now());
@@ -142,7 +145,7 @@ impl Node {
     }
 
     pub(crate) fn takes_clients(&self) -> bool {
-        self.settled && !self.draining
+        self.settled && !self.draining && !self.doomed
     }
 
     /// Nothing is on its way between the workers and the log.
@@ -157,6 +160,14 @@ impl Node {
 
     pub(crate) fn incarnation(&self) -> Option<Incarnation> {
         self.begun
+    }
+
+    /// The log is `truth` now. True if the node has read what is lost.
+    pub(crate) fn log_was_lost(&mut self, truth: &Truth) -> bool {
+        if let LogEnd::Shared(seat) = &self.log {
+            self.doomed |= seat.has_read_beyond(truth);
+        }
+        self.doomed
     }
 
     /// Takes no clients any more, and sends away those that it has.
@@ -298,12 +309,14 @@ impl Node {
             Some(Item::Entry(entry)) => {
                 env.note(format_args!("worker {worker} of {} hears {shard}/{}", self.slot, entry.index));
                 hand.worker.committed(shard, &entry, now);
-                truth.compare(
-                    hand.worker.directory(),
-                    hand.worker.channels(),
-                    shard,
-                    &format!("worker {worker} of node {}", self.slot),
-                )?;
+                if !self.doomed {
+                    truth.compare(
+                        hand.worker.directory(),
+                        hand.worker.channels(),
+                        shard,
+                        &format!("worker {worker} of node {}", self.slot),
+                    )?;
+                }
             }
             Some(Item::Refused(request, reason)) => {
                 env.note(format_args!(

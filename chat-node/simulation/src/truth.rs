@@ -26,6 +26,12 @@ use crate::{
 const COMPARED_EVERY: u64 = 4;
 
 pub(crate) struct Truth {
+    lineage: Lineage,
+    /// Everything that got its place, in the one order of all shards.
+    order: Vec<(ShardId, Arc<Entry>)>,
+    /// First words of texts that were stored, and are not any more.
+    lost: BTreeSet<String>,
+    losses: u64,
     pub(crate) directory: Directory,
     /// Shards 1..=S.
     pub(crate) channels: Vec<ChannelShard>,
@@ -46,6 +52,10 @@ pub(crate) struct Truth {
 impl Truth {
     pub(crate) fn new(shards: u16, lineage: Lineage) -> Self {
         Self {
+            lineage,
+            order: Vec::new(),
+            lost: BTreeSet::new(),
+            losses: 0,
             directory: Directory::new(lineage),
             channels: (1..=shards).map(|n| ChannelShard::new(ShardId(n), shards, lineage)).collect(),
             entries: BTreeMap::new(),
@@ -113,6 +123,7 @@ impl Truth {
             entry.index
         );
         self.entries.entry(shard).or_default().push(Arc::clone(entry));
+        self.order.push((shard, Arc::clone(entry)));
         match shard {
             ShardId::DIRECTORY => self.directory.begin(entry),
             ShardId(n) => self.channels[usize::from(n) - 1].begin(entry),
@@ -146,6 +157,32 @@ impl Truth {
             self.states.insert((shard, entry.index), state);
         }
         if shard.is_directory() { self.check_nicks() } else { Ok(()) }
+    }
+
+    /// The log came back with no more than its first entries.
+    pub(crate) fn rewind(&mut self, kept: usize) -> Result<(), Violation> {
+        let shards = u16::try_from(self.channels.len()).expect("shards are numbered by u16");
+        let before = std::mem::replace(self, Self::new(shards, self.lineage));
+        for (shard, entry) in before.order.iter().take(kept) {
+            self.take(*shard, entry)?;
+        }
+        self.losses = before.losses + 1;
+        self.lost = before.lost;
+        self.lost.extend(before.texts.into_keys().filter(|text| !self.texts.contains_key(text)));
+        Ok(())
+    }
+
+    /// The log was without something at some time that it had held.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.losses > 0
+    }
+
+    pub(crate) fn has_lost_text(&self, text: &str) -> bool {
+        self.lost.contains(first_word(text))
+    }
+
+    pub(crate) fn position(&self, shard: ShardId) -> Position {
+        Position(self.events(shard).len() as u64)
     }
 
     /// That a replica is what this one was at the same place.

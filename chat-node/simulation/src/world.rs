@@ -445,7 +445,33 @@ impl World {
         self.counts.restarts += 1;
         let away = *self.env.chance.pick(&[10, 1_000, 8_000]);
         let starts_at_ms = self.env.now_ms() + self.env.chance.below(away);
-        store.restart(starts_at_ms, &mut self.env, &mut self.truth)?;
+        match store.restart(starts_at_ms, &mut self.env, &mut self.truth)? {
+            Some(kept) => self.lose(kept),
+            None => Ok(()),
+        }
+    }
+
+    /// The store came back with its first entries only.
+    fn lose(&mut self, kept: usize) -> Result<(), Violation> {
+        self.counts.losses += 1;
+        // So far everything was as it should be.
+        for life in self.clients.iter().flat_map(|client| &client.lives) {
+            expected::check_life(life, false, &self.truth)?;
+        }
+        self.truth.rewind(kept)?;
+        let mut on_lost_node = vec![false; self.clients.len()];
+        for (slot, place) in self.places.iter_mut().enumerate() {
+            if place.node.as_mut().is_some_and(|node| node.log_was_lost(&self.truth)) {
+                for link in self.links.values_mut().filter(|link| link.slot == slot && !link.dead) {
+                    on_lost_node[link.client] = true;
+                    link.dead = true;
+                    self.clients[link.client].disconnected(&mut self.env);
+                }
+            }
+        }
+        for (client, lost) in self.clients.iter_mut().zip(on_lost_node) {
+            client.log_was_lost(&self.truth, lost);
+        }
         Ok(())
     }
 

@@ -209,6 +209,8 @@ impl Client {
             None => truth.user(&self.life().username).map_or(0, |user| home_shard(user, shards).0),
         };
         let position = msgid.map(|msgid| msgid.position);
+        let deceived = self.life().deceived.contains(&shard);
+        ensure!(!deceived, Subscription, "what was seen before is lost, and that was not told");
         self.life().seen.entry(shard).or_default().push(Seen { position, what: what.to_owned() });
         Ok(())
     }
@@ -258,7 +260,7 @@ impl Client {
             ("RESUME", "INVALID_TOKEN") => {
                 let since = env.now_ms().saturating_sub(self.cut_at_ms);
                 ensure!(
-                    since >= self.resume_window_ms,
+                    since >= self.resume_window_ms || truth.has_lost(),
                     Identity,
                     "the session was to stay for {} ms, and is gone after {since}",
                     self.resume_window_ms
@@ -299,6 +301,9 @@ impl Client {
                 let oldest = Msgid::parse(line.param(2));
                 ensure!(oldest.is_some(), Subscription, "a gap without a msgid");
                 if let Some(oldest) = oldest {
+                    if !line.param(1).starts_with('#') {
+                        self.forget_from(&oldest);
+                    }
                     self.hear_gap(&oldest, truth)?;
                 }
             }
@@ -308,11 +313,13 @@ impl Client {
     }
 
     fn hear_gap(&mut self, oldest: &Msgid, truth: &Truth) -> Result<(), Violation> {
-        let seen = |stream: &str| self.newest.get(stream).map_or(0, |(position, _)| *position);
-        let directory = oldest.stream.replacen(&oldest.shard.to_string(), "0", 1);
-        let gone = truth.shard(ShardId(oldest.shard)).kept().oldest().0 > seen(&oldest.stream) + 1
-            || truth.directory.kept().oldest().0 > seen(&directory) + 1;
-        ensure!(gone, Subscription, "everything since {} is still kept", seen(&oldest.stream));
+        self.life().deceived.remove(&oldest.shard);
+        if truth.has_lost() {
+            // Which of the two reasons there was is not said.
+            self.view.doubt();
+        } else {
+            self.check_gap(oldest, truth)?;
+        }
         let shards = u16::try_from(truth.channels.len()).expect("shards are numbered by u16");
         let life = self.life();
         let so_far = life.seen.get(&oldest.shard).map_or(0, Vec::len);
@@ -325,6 +332,16 @@ impl Client {
         }
         self.view.forget_strangers();
         self.told_a_gap = true;
+        Ok(())
+    }
+
+    /// That there is a gap.
+    fn check_gap(&self, oldest: &Msgid, truth: &Truth) -> Result<(), Violation> {
+        let seen = |stream: &str| self.newest.get(stream).map_or(0, |(position, _)| *position);
+        let directory = oldest.stream.replacen(&oldest.shard.to_string(), "0", 1);
+        let gone = truth.shard(ShardId(oldest.shard)).kept().oldest().0 > seen(&oldest.stream) + 1
+            || truth.directory.kept().oldest().0 > seen(&directory) + 1;
+        ensure!(gone, Subscription, "everything since {} is still kept", seen(&oldest.stream));
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! What one life of a client – a session, over all its connections – sent and saw.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a client sees of events, and so what is recorded and compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,10 @@ pub(crate) struct Life {
     pub(crate) gaps: BTreeMap<u16, Vec<(usize, u64)>>,
     /// The connection ended after a gap was told and before the channels were shown anew: what it is in is not known.
     pub(crate) lost_sight: bool,
+    /// Shards of which it saw what is not in the log any more, and was not told so yet.
+    pub(crate) deceived: BTreeSet<u16>,
+    /// It saw, without places, what is not in the log any more.
+    pub(crate) unknowable: bool,
     /// First words of its messages that were acknowledged: nobody else ever says them.
     pub(crate) acknowledged: Vec<String>,
     /// First words in the order in which they were first sent.

@@ -4,6 +4,7 @@ mod act;
 mod hear;
 mod life;
 mod line;
+mod loss;
 mod view;
 
 use std::collections::BTreeMap;

@@ -22,6 +22,16 @@ pub(crate) struct Channel {
 }
 
 impl View {
+    /// Everything known of people and channels may be of another history.
+    pub(crate) fn doubt(&mut self) {
+        for channel in self.channels.values_mut() {
+            channel.members = None;
+            channel.named.clear();
+        }
+        self.names.clear();
+        self.left.clear();
+    }
+
     pub(crate) fn channel(&mut self, name: &str) -> Option<&mut Channel> {
         self.channels.get_mut(&name.to_ascii_lowercase())
     }

@@ -174,6 +174,10 @@ impl Seat {
         read && self.log.is_idle() && self.wanted.is_empty() && matches!(self.reading, Reading::Ready { .. })
     }
 
+    pub(crate) fn has_read_beyond(&self, truth: &Truth) -> bool {
+        (0..).map(ShardId).zip(self.log.read_to()).any(|(shard, read)| read > truth.last(shard))
+    }
+
     pub(crate) fn take(&mut self, from: FollowerId, waiting: BTreeMap<ShardId, Vec<Request>>) {
         for (shard, requests) in waiting {
             self.log.ask(from, shard, requests);
@@ -443,7 +447,7 @@ impl Seat {
     /// The node ends. That is right only if the store does not hold what the node has.
     fn broke(&self, reason: String, store: &Store) -> Stop {
         let behind = |shard: u16, after: Index| after < store.first(ShardId(shard));
-        let trimmed = (0..).zip(&self.after).any(|(shard, (after, _))| behind(shard, *after))
+        let trimmed = (0..).zip(self.log.read_to()).any(|(shard, read)| behind(shard, read))
             || self.wanted.iter().any(|(_, wanted)| behind(wanted.shard.0, wanted.after));
         if trimmed || store.has_lost() {
             return Stop::Ended(reason);
@@ -536,7 +540,7 @@ impl Seat {
             let found = store.entry_at(shard, *index, env, truth)?;
             match (found, &known) {
                 (Some(found), None) => *known = Some(found),
-                (Some(found), Some(known)) if found.payload == known.payload => {}
+                (Some(found), Some(known)) if found == *known => {}
                 _ => {
                     let what = format!("entry {index} of shard {shard} is not there as it was given");
                     return Ok(Err(StoreError::Broken(what)));

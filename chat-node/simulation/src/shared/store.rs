@@ -34,6 +34,7 @@ pub(crate) struct Store {
     held: Vec<(u64, Reply)>,
     /// Changes with every process.
     run: u64,
+    started_ms: u64,
     /// When the next process takes connections; none while one does.
     starts_at_ms: Option<u64>,
     pipes: BTreeMap<u64, Pipe>,
@@ -100,6 +101,7 @@ impl Store {
             unflushed: Vec::new(),
             held: Vec::new(),
             run,
+            started_ms: 0,
             starts_at_ms: None,
             pipes: BTreeMap::new(),
             next_pipe: 0,
@@ -159,6 +161,7 @@ impl Store {
         match work {
             StoreWork::Start => {
                 self.starts_at_ms = None;
+                self.started_ms = env.now_ms();
                 env.note(format_args!("the store is up: process {}", self.run));
                 Ok(())
             }
@@ -329,7 +332,8 @@ impl Store {
         if self.full {
             return Ok(None);
         }
-        let lineage = head.lineage + 1;
+        let seconds = env.now().unix_ms.saturating_add_signed(self.clock_ms) / 1_000;
+        let lineage = u32::try_from(seconds).unwrap_or(0).max(head.lineage + 1);
         let entry = self.entry(shard, Entry::encode_proposals(&[begins(Lineage(lineage))]), env);
         self.change(Effect::Lineage { entry, run: self.run, lineage }, env, truth)?;
         self.told(env, truth)?;
@@ -481,7 +485,8 @@ impl Store {
         }
         self.pipes.retain(|_, pipe| !pipe.orphaned);
         self.run += 1;
-        self.starts_at_ms = Some(starts_at_ms);
+        // No two processes open lineages in the same second.
+        self.starts_at_ms = Some(starts_at_ms.max(self.started_ms + 1_000));
         let gone = before - self.live.appended;
         env.note(format_args!("the store ends, without {lost} of its commands and {gone} entries"));
         if self.lossy && gone > 0 {

@@ -23,8 +23,8 @@ use crate::{
     error::{Error, refusal},
     metrics::Metrics,
     names,
-    plan::{Change, Plan, Rank, Step, Target},
-    validate::{ManagedStore, Room},
+    plan::{Change, ControlSecret, Plan, Rank, Step, Target},
+    validate::Room,
 };
 
 /// What became of a plan.
@@ -56,7 +56,7 @@ pub async fn apply(
     room: &Room,
     plan: Plan,
 ) -> Result<Outcome, Error> {
-    let Plan { offer_secret, objects, seed, step } = plan;
+    let Plan { offer_secret, control_secret, objects, seed, step } = plan;
     let Objects {
         service_account,
         config_map,
@@ -71,12 +71,21 @@ pub async fn apply(
         store_stateful_set,
     } = objects;
     let mut writer = Writer { client, metrics, namespace: &room.namespace, outcome: Outcome::default() };
+    let taken = match control_secret {
+        Some(ControlSecret::Apply(secret)) => writer.apply_secret(&secret).await?,
+        Some(ControlSecret::Offer(secret)) => writer.offer_secret(&secret).await?,
+        None => true,
+    };
+    if !taken {
+        // The ConfigMap would say that it was written, and pods would wait for it in vain.
+        return Ok(writer.outcome);
+    }
     writer.write(service_account).await?;
     writer.write(config_map).await?;
     writer.write(network_policy).await?;
     writer.write(store_network_policy).await?;
     if let Some(store) = room.managed_store().filter(|_| offer_secret) {
-        writer.offer_secret(room, store).await?;
+        writer.offer_secret(&build::store_secret(room, store, &password()?)).await?;
     }
     writer.write(store_service).await?;
     writer.write(store_stateful_set).await?;
@@ -134,23 +143,38 @@ impl Writer<'_> {
         }
     }
 
-    /// Makes the Secret of the room's own store if there is none of that name. One that is there is neither read nor changed.
-    async fn offer_secret(&mut self, room: &Room, store: &ManagedStore) -> Result<(), Error> {
-        let secret = build::store_secret(room, store, &password()?);
+    /// Writes a Secret without seeing it again; says whether it was taken.
+    async fn apply_secret(&mut self, secret: &Secret) -> Result<bool, Error> {
+        let name = secret.metadata.name.as_deref().unwrap_or_default();
+        self.metrics.wrote("Secret");
+        let params = PatchParams::apply(names::OPERATOR).force();
+        match self.api::<Secret>().patch_metadata(name, &params, &Patch::Apply(secret)).await {
+            Ok(_) => {
+                self.outcome.written.push(format!("Secret {name}"));
+                Ok(true)
+            }
+            Err(error) => self.secret_refused(name, error),
+        }
+    }
+
+    /// Makes a Secret if there is none of that name; says whether there is one then. One that is there is neither read nor
+    /// changed.
+    async fn offer_secret(&mut self, secret: &Secret) -> Result<bool, Error> {
+        let name = secret.metadata.name.as_deref().unwrap_or_default();
         let params = PostParams { field_manager: Some(names::OPERATOR.into()), ..PostParams::default() };
         self.metrics.wrote("Secret");
-        match self.api::<Secret>().create(&params, &secret).await {
-            Ok(_) => self.outcome.written.push(format!("Secret {}", store.secret)),
+        match self.api::<Secret>().create(&params, secret).await {
+            Ok(_) => self.outcome.written.push(format!("Secret {name}")),
             Err(kube::Error::Api(status)) if status.code == 409 => {}
-            Err(error) => match refusal(&error) {
-                Some(message) => {
-                    let object = format!("Secret {}", store.secret);
-                    self.outcome.refusals.push(Refusal { object, message });
-                }
-                None => return Err(Error::write("Secret", &store.secret, error)),
-            },
+            Err(error) => return self.secret_refused(name, error),
         }
-        Ok(())
+        Ok(true)
+    }
+
+    fn secret_refused(&mut self, name: &str, error: kube::Error) -> Result<bool, Error> {
+        let Some(message) = refusal(&error) else { return Err(Error::write("Secret", name, error)) };
+        self.outcome.refusals.push(Refusal { object: format!("Secret {name}"), message });
+        Ok(false)
     }
 
     /// Gives the room the replicas it does not have: `/scale` cannot be read without them.

@@ -8,6 +8,7 @@ pub mod apply;
 pub mod backoff;
 pub mod build;
 pub mod cli;
+pub mod control;
 pub mod controller;
 pub mod counters;
 pub mod error;

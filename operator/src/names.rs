@@ -30,6 +30,12 @@ pub const APPLIED_ANNOTATION: &str = "chatroom.dev/applied";
 /// On pods: hash of the configuration they were started for. Another hash rolls them.
 pub const CONFIG_ANNOTATION: &str = "chatroom.dev/config";
 
+/// On the ConfigMap of a room: hash of the Secret that its nodes' control ports were last given.
+pub const CONTROL_ANNOTATION: &str = "chatroom.dev/control";
+
+/// On pods with a control port: uid of the room whose authority they know.
+pub const ROOM_UID_ANNOTATION: &str = "chatroom.dev/room-uid";
+
 /// On pods, read by the ReplicaSet controller when it has to stop some: lower ones go first.
 pub const DELETION_COST_ANNOTATION: &str = "controller.kubernetes.io/pod-deletion-cost";
 
@@ -62,6 +68,17 @@ pub const NODE_CONTAINER: &str = "chat-node";
 
 /// Name of the container in the pod of a store that the operator runs.
 pub const STORE_CONTAINER: &str = "store";
+
+/// Port of a node's container for those who look after it.
+pub const ADMIN_PORT: &str = "admin";
+
+/// Port of a node's container for the operator alone. Nodes of an earlier version have none.
+pub const CONTROL_PORT: &str = "control";
+
+/// Keys of a Secret with a certificate, as Kubernetes' own type of such Secrets has them.
+pub const CERTIFICATE_KEY: &str = "tls.crt";
+pub const PRIVATE_KEY_KEY: &str = "tls.key";
+pub const AUTHORITIES_KEY: &str = "ca.crt";
 
 /// Key of a store's Secret that holds its URL.
 pub const STORE_URL_KEY: &str = "url";
@@ -101,8 +118,22 @@ pub fn store(room: &str) -> String {
 /// Secret of the store that the operator runs. It is never read, so that its name alone must tell that it is the room's
 /// and not that of an earlier room of the same name: it holds a part of the room's uid.
 pub fn store_secret(room: &str, uid: &str) -> String {
+    format!("{room}-store-{}", part_of(uid))
+}
+
+/// Secret with what a room's nodes need for their control ports. As for [`store_secret`], its name alone tells whose it is.
+pub fn control_secret(room: &str, uid: &str) -> String {
+    format!("{room}-control-{}", part_of(uid))
+}
+
+/// Secret of an installation of the operator, in its own namespace, that the keys of all control ports follow from.
+pub fn control_root(installation: &str) -> String {
+    format!("{installation}-control")
+}
+
+fn part_of(uid: &str) -> String {
     let part: String = uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
-    format!("{room}-store-{}", part.to_ascii_lowercase())
+    part.to_ascii_lowercase()
 }
 
 pub fn config_map(room: &str) -> String {
@@ -134,6 +165,11 @@ fn app(room: &str, app: &str) -> BTreeMap<String, String> {
 /// [`selector`] in the form that `/scale` wants.
 pub fn selector_text(room: &str) -> String {
     selector(room).iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+/// Labels of what belongs to the operator itself.
+pub fn own_labels() -> BTreeMap<String, String> {
+    [(APP_LABEL.into(), OPERATOR.into())].into()
 }
 
 /// Labels of every object of a room's nodes.

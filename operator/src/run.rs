@@ -15,10 +15,12 @@ use crate::{
     api::ChatRoom,
     backoff::{Backoff, Failures},
     cli::RunOptions,
+    control::{self, Root},
     controller::{Context, Left, after_error, reconcile},
     health::{self, Health},
     leader::Candidate,
     metrics::Metrics,
+    names,
     nodes::Followers,
     observe::Caches,
     validate::Defaults,
@@ -26,7 +28,7 @@ use crate::{
 
 /// Rooms that are reconciled at once.
 const CONCURRENCY: u16 = 16;
-const CRD_RETRY: Backoff = Backoff { first: Duration::from_secs(1), last: Duration::from_secs(10) };
+const RETRY: Backoff = Backoff { first: Duration::from_secs(1), last: Duration::from_secs(10) };
 
 /// Runs until it is told to end by SIGTERM or SIGINT.
 pub fn run(options: RunOptions) -> anyhow::Result<()> {
@@ -72,7 +74,7 @@ async fn operate(options: RunOptions, health: &Health, metrics: Metrics) -> anyh
         tracing::info!("leading");
         metrics.leads(true);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let mut leading = pin!(lead(&client, &options, &metrics, stopped.map(|_| ())));
+        let mut leading = pin!(lead(&client, &options, health, &metrics, stopped.map(|_| ())));
         let lost = tokio::select! {
             () = &mut told_to_end => false,
             () = term.over() => true,
@@ -93,10 +95,16 @@ async fn operate(options: RunOptions, health: &Health, metrics: Metrics) -> anyh
 async fn lead(
     client: &Client,
     options: &RunOptions,
+    health: &Health,
     metrics: &Metrics,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) {
-    let (followers, notices) = Followers::new();
+    let mut stopped = stopped.boxed();
+    let control_root = tokio::select! {
+        () = &mut stopped => return,
+        root = obtain_root(client, options, health) => root,
+    };
+    let (followers, notices) = Followers::new(control_root.clone());
     let (caches, watches) = Caches::watch(client, options.watch_namespace.as_deref(), Arc::clone(&followers));
     let rooms = caches.rooms.clone();
     let context = Arc::new(Context {
@@ -106,6 +114,7 @@ async fn lead(
             node_image: options.default_node_image.clone(),
             store_image: options.store_image.clone(),
             operator_namespace: Some(options.namespace.clone()),
+            control_root,
         },
         metrics: metrics.clone(),
         failures: Failures::default(),
@@ -115,7 +124,7 @@ async fn lead(
         stream::unfold(notices, |mut notices| async move { Some((notices.recv().await?, notices)) });
     let queue = stream::select(watches, notices.map(Ok))
         .map_ok(controller::ReconcileRequest::from)
-        .take_until(stopped.boxed());
+        .take_until(stopped);
     runtime::applier(
         |room, context| reconcile(room, context).boxed(),
         |room, error, context| after_error(&room, error, &context),
@@ -150,6 +159,26 @@ where
     }
 }
 
+/// Waits until the root of all control keys is had, and says in readiness why it is not.
+async fn obtain_root(client: &Client, options: &RunOptions, health: &Health) -> Root {
+    let name = names::control_root(&options.installation);
+    let mut failures = 0;
+    loop {
+        match control::obtain(client, &options.namespace, &name).await {
+            Ok(root) => {
+                health.ready();
+                return root;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "waiting");
+                health.not_ready(error.to_string());
+                tokio::time::sleep(RETRY.delay(failures)).await;
+                failures = failures.saturating_add(1);
+            }
+        }
+    }
+}
+
 /// Waits until rooms can be listed, and says in readiness what is missing.
 async fn wait_for_crd(client: &Client, namespace: Option<&str>, health: &Health) {
     let rooms: Api<ChatRoom> = match namespace {
@@ -167,7 +196,7 @@ async fn wait_for_crd(client: &Client, namespace: Option<&str>, health: &Health)
         };
         tracing::warn!(why, "waiting");
         health.not_ready(why);
-        tokio::time::sleep(CRD_RETRY.delay(failures)).await;
+        tokio::time::sleep(RETRY.delay(failures)).await;
         failures = failures.saturating_add(1);
     }
 }

@@ -13,13 +13,14 @@ use kube::Resource;
 
 use crate::{
     api::{self, ChatRoom, DurationText},
-    build::{STORE_CA_FILE, STORE_URL_FILE},
+    build::{CONTROL_DIRECTORY, IRCS_DIRECTORY, STORE_CA_FILE, STORE_URL_FILE, WEBS_DIRECTORY},
+    control::{Authority, Root},
     names,
     observe::Observed,
 };
 
 /// What an operator is told when it is started, as far as rooms are concerned.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Defaults {
     /// Image of rooms that name none.
     pub node_image: Option<String>,
@@ -27,6 +28,8 @@ pub struct Defaults {
     pub store_image: String,
     /// Namespace of the operator's own pods, which NetworkPolicies let in.
     pub operator_namespace: Option<String>,
+    /// What the authorities of the rooms' control ports follow from.
+    pub control_root: Root,
 }
 
 /// A ChatRoom whose every value was checked.
@@ -45,12 +48,54 @@ pub struct Room {
     /// The node's configuration file, still without the revision of its settings.
     pub config: NodeConfig,
     pub shape: Shape,
-    /// Port of the client Service for IRC.
-    pub irc_port: Option<u16>,
-    /// Port of the client Service for page and WebSocket.
-    pub web_port: Option<u16>,
+    /// Ports of the client Service.
+    pub ports: ClientPorts,
+    pub certificates: ClientCertificates,
     pub service: api::Service,
     pub operator_namespace: Option<String>,
+    /// Of the nodes' control ports.
+    pub authority: Authority,
+}
+
+/// Ports that clients come to, where they are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientPorts {
+    pub irc: Option<u16>,
+    pub ircs: Option<u16>,
+    /// Page and WebSocket.
+    pub web: Option<u16>,
+    pub webs: Option<u16>,
+}
+
+impl ClientPorts {
+    /// The same with their names, in the order in which a user is told.
+    pub fn named(&self) -> Vec<(&'static str, u16)> {
+        let Self { irc, ircs, web, webs } = *self;
+        let all = [("irc", irc), ("ircs", ircs), ("web", web), ("webs", webs)];
+        all.into_iter().filter_map(|(name, port)| port.map(|port| (name, port))).collect()
+    }
+
+    /// Names and numbers of the ports in the pods behind them.
+    pub fn of_pods(&self) -> Vec<(&'static str, u16)> {
+        let Self { irc, ircs, web, webs } = self;
+        let all = [
+            ("irc", irc, ports::IRC),
+            ("ircs", ircs, ports::IRCS),
+            ("web", web, ports::WEB),
+            ("webs", webs, ports::WEBS),
+        ];
+        all.into_iter()
+            .filter(|(_, served, _)| served.is_some())
+            .map(|(name, _, port)| (name, port))
+            .collect()
+    }
+}
+
+/// Secrets with the certificates that clients are shown. Only the nodes read them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    pub ircs: Option<String>,
+    pub webs: Option<String>,
 }
 
 /// Where the log lives.
@@ -156,6 +201,7 @@ pub fn validate(
         return Err(errors.0);
     }
     let shape = shape(mode, &name, uid, defaults);
+    let authority = defaults.control_root.authority(&namespace, uid);
     Ok(Room {
         owner: OwnerReference {
             block_owner_deletion: None,
@@ -175,8 +221,17 @@ pub fn validate(
         },
         config,
         shape,
-        irc_port: listeners.irc.enabled.then_some(listeners.irc.port),
-        web_port: listeners.web.enabled.then_some(listeners.web.port),
+        ports: ClientPorts {
+            irc: listeners.irc.enabled.then_some(listeners.irc.port),
+            ircs: listeners.ircs.as_ref().map(|listener| listener.port),
+            web: listeners.web.enabled.then_some(listeners.web.port),
+            webs: listeners.webs.as_ref().map(|listener| listener.port),
+        },
+        certificates: ClientCertificates {
+            ircs: listeners.ircs.as_ref().map(|listener| listener.certificate_secret.clone()),
+            webs: listeners.webs.as_ref().map(|listener| listener.certificate_secret.clone()),
+        },
+        authority,
         service: service.clone(),
         operator_namespace: defaults.operator_namespace.clone(),
     })
@@ -262,14 +317,32 @@ fn drain_deadline(text: &DurationText, errors: &mut Errors) -> Span {
 
 fn node_listeners(listeners: &api::Listeners) -> config::Listeners {
     let any = |port| std::net::SocketAddr::from(([0, 0, 0, 0], port));
+    let file = |directory: &str, name: &str| std::path::Path::new(directory).join(name);
     config::Listeners {
         irc: listeners.irc.enabled.then(|| TcpListener { address: any(ports::IRC) }),
+        ircs: listeners.ircs.as_ref().map(|_| config::SecureTcpListener {
+            address: any(ports::IRCS),
+            certificate_file: file(IRCS_DIRECTORY, names::CERTIFICATE_KEY),
+            key_file: file(IRCS_DIRECTORY, names::PRIVATE_KEY_KEY),
+            sts_duration: None,
+        }),
         web: listeners.web.enabled.then(|| config::WebListener {
             address: any(ports::WEB),
             allowed_origins: listeners.web.allowed_origins.clone(),
         }),
+        webs: listeners.webs.as_ref().map(|webs| config::SecureWebListener {
+            address: any(ports::WEBS),
+            certificate_file: file(WEBS_DIRECTORY, names::CERTIFICATE_KEY),
+            key_file: file(WEBS_DIRECTORY, names::PRIVATE_KEY_KEY),
+            allowed_origins: webs.allowed_origins.clone(),
+        }),
         admin: any(ports::ADMIN),
-        ..config::Listeners::default()
+        control: Some(config::ControlListener {
+            address: any(ports::CONTROL),
+            certificate_file: file(CONTROL_DIRECTORY, names::CERTIFICATE_KEY),
+            key_file: file(CONTROL_DIRECTORY, names::PRIVATE_KEY_KEY),
+            client_ca_file: file(CONTROL_DIRECTORY, names::AUTHORITIES_KEY),
+        }),
     }
 }
 

@@ -16,7 +16,10 @@ pub use chat::{Channel, Chat, ChatLimits, History};
 pub use mode::{
     CaSource, KeyRef, ManagedStore, Mode, Retain, Stateful, Stateless, Storage, Store, UrlSource, ValkeyStore,
 };
-pub use network::{IrcListener, Listeners, Service, ServiceType, SessionAffinity, WebListener};
+pub use network::{
+    IrcListener, Listeners, SecureIrcListener, SecureWebListener, Service, ServiceType, SessionAffinity,
+    WebListener,
+};
 pub use node::{ImagePullPolicy, LogFormat, LogLevel, Node, Resources};
 pub use schema::DurationText;
 pub use spec::{ChatRoom, ChatRoomSpec, custom_resource_definition};

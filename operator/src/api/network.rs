@@ -10,20 +10,39 @@ use serde::{Deserialize, Serialize};
 #[serde(default, rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     {
-        "rule": "self.irc.enabled || self.web.enabled",
-        "message": "clients need a way in: enable irc or web"
+        "rule": "self.irc.enabled || self.web.enabled || has(self.ircs) || has(self.webs)",
+        "message": "clients need a way in: enable irc or web, or set ircs or webs"
     },
     {
         "rule": "!self.irc.enabled || !self.web.enabled || self.irc.port != self.web.port",
         "message": "irc and web need different ports: the usual ones are 6667 and 8080"
+    },
+    {
+        "rule": "!has(self.ircs) || ((!self.irc.enabled || self.irc.port != self.ircs.port) \
+                 && (!self.web.enabled || self.web.port != self.ircs.port))",
+        "message": "ircs needs a port of its own: the usual one is 6697"
+    },
+    {
+        "rule": "!has(self.webs) || ((!self.irc.enabled || self.irc.port != self.webs.port) \
+                 && (!self.web.enabled || self.web.port != self.webs.port) \
+                 && (!has(self.ircs) || self.ircs.port != self.webs.port))",
+        "message": "webs needs a port of its own: the usual one is 8443"
     }
 ]))]
 pub struct Listeners {
     /// IRC over TCP, clear text.
     pub irc: IrcListener,
 
+    /// IRC over TLS; not served when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ircs: Option<SecureIrcListener>,
+
     /// The web page and IRC over WebSocket, clear text.
     pub web: WebListener,
+
+    /// The web page and IRC over WebSocket, over TLS; not served when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webs: Option<SecureWebListener>,
 }
 
 /// IRC over TCP.
@@ -36,6 +55,53 @@ pub struct IrcListener {
     /// Port of the Service.
     #[schemars(range(min = 1, max = 65_535))]
     pub port: u16,
+}
+
+/// IRC over TLS.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecureIrcListener {
+    /// Port of the Service.
+    #[serde(default = "ircs_port")]
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: u16,
+
+    /// Name of a Secret in the room's namespace with the certificate (`tls.crt`) and its key (`tls.key`), as cert-manager and
+    /// `kubectl create secret tls` make them. The nodes take a renewed one without a restart.
+    #[schemars(length(min = 1, max = 253))]
+    pub certificate_secret: String,
+}
+
+/// Web page and IRC over WebSocket, over TLS.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecureWebListener {
+    /// Port of the Service.
+    #[serde(default = "webs_port")]
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: u16,
+
+    /// Name of a Secret in the room's namespace with the certificate (`tls.crt`) and its key (`tls.key`), as cert-manager and
+    /// `kubectl create secret tls` make them. The nodes take a renewed one without a restart.
+    #[schemars(length(min = 1, max = 253))]
+    pub certificate_secret: String,
+
+    /// Origins, such as https://chat.example.org, whose pages may open a WebSocket here besides the node's own page.
+    #[serde(default)]
+    #[schemars(length(max = 64), inner(length(max = 253)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set", "x-kubernetes-validations" = [{
+        "rule": "self.all(origin, origin.matches('^https?://[^/[:space:]]+$'))",
+        "message": "an origin is a scheme and a host without a path: write https://chat.example.org"
+    }]))]
+    pub allowed_origins: Vec<String>,
+}
+
+fn ircs_port() -> u16 {
+    contract::ports::IRCS
+}
+
+fn webs_port() -> u16 {
+    contract::ports::WEBS
 }
 
 /// Web page and IRC over WebSocket.

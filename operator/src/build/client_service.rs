@@ -17,7 +17,12 @@ pub(super) fn build(room: &Room) -> Service {
     if !room.service.annotations.is_empty() {
         metadata.annotations = Some(room.service.annotations.clone());
     }
-    let ports = [("irc", "irc", room.irc_port), ("web", "http", room.web_port)];
+    let ports = [
+        ("irc", "irc", room.ports.irc),
+        ("ircs", "ircs", room.ports.ircs),
+        ("web", "http", room.ports.web),
+        ("webs", "https", room.ports.webs),
+    ];
     Service {
         metadata,
         spec: Some(ServiceSpec {

@@ -2,6 +2,7 @@
 
 mod client_service;
 mod config_map;
+mod control_secret;
 mod deployment;
 mod disruption_budget;
 mod metadata;
@@ -14,6 +15,7 @@ mod stateful_set;
 mod store;
 mod volumes;
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, StatefulSet},
@@ -26,7 +28,8 @@ use k8s_openapi::{
 
 use crate::validate::{ManagedStore, Room, Shape, Volume};
 
-pub use config_map::read as read_config;
+pub use config_map::{control_hash, read as read_config};
+pub use node_pod::{CERTIFICATE_VOLUMES, STORE_URL_VOLUME};
 
 /// Where a node finds the URL of its store.
 pub const STORE_URL_FILE: &str = "/etc/chat-store/url";
@@ -34,8 +37,17 @@ pub const STORE_URL_FILE: &str = "/etc/chat-store/url";
 /// Where a node finds the certificates that its store's is checked against.
 pub const STORE_CA_FILE: &str = "/etc/chat-store-ca/ca.crt";
 
-/// Every object of a room. Whoever handles them names each, so that a new kind cannot be forgotten. The Secret of a store is
-/// none of them, because it is never read.
+/// Where a node finds what its control port needs.
+pub const CONTROL_DIRECTORY: &str = "/etc/chat-control";
+
+/// Where a node finds the certificate for IRC over TLS.
+pub const IRCS_DIRECTORY: &str = "/etc/chat-ircs";
+
+/// Where a node finds the certificate for page and WebSocket over TLS.
+pub const WEBS_DIRECTORY: &str = "/etc/chat-webs";
+
+/// Every object of a room. Whoever handles them names each, so that a new kind cannot be forgotten. Its Secrets are
+/// none of them, because they are never read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Objects<A, C, S, N, W, D, B> {
     pub service_account: A,
@@ -70,6 +82,8 @@ pub type Wanted = Objects<
 pub struct Circumstances {
     /// Revision of the chat settings.
     pub revision: u64,
+    /// Hash of the Secret for the nodes' control ports.
+    pub control: String,
     /// Volume size in the claim template, which Kubernetes does not let change in place.
     pub template_size: Option<Quantity>,
     /// Replicas of the Deployment.
@@ -86,7 +100,7 @@ pub fn objects(room: &Room, circumstances: &Circumstances) -> Wanted {
     let size = |volume: &Volume| circumstances.template_size.clone().unwrap_or_else(|| volume.size.clone());
     Objects {
         service_account: service_account::build(room),
-        config_map: config_map::build(room, circumstances.revision),
+        config_map: config_map::build(room, circumstances),
         client_service: Some(client_service::build(room)),
         network_policy: Some(network_policy::build(room)),
         stateful_set: stateful.map(|volume| stateful_set::build(room, volume, &size(volume))),
@@ -102,6 +116,11 @@ pub fn objects(room: &Room, circumstances: &Circumstances) -> Wanted {
 /// The Secret of a store that the operator runs, under that password: letters and digits.
 pub fn store_secret(room: &Room, store: &ManagedStore, password: &str) -> Secret {
     store::secret::build(room, store, password)
+}
+
+/// The Secret that the nodes' control ports need, as of now.
+pub fn control_secret(room: &Room, now: Timestamp) -> Secret {
+    control_secret::build(room, &room.authority.node_files(now))
 }
 
 /// Short hash of a value's JSON, for annotations.

@@ -1,4 +1,4 @@
-//! NetworkPolicy: clients reach the client ports, the operator alone the admin port; nodes reach nobody but their store.
+//! NetworkPolicy: clients reach the client ports, the operator alone those for its own; nodes reach nobody but their store.
 //!
 //! Probes come from the Kubernetes node itself, which every policy engine lets in.
 
@@ -21,11 +21,7 @@ use crate::{
 const DNS: [u16; 2] = [53, 5353];
 
 pub(super) fn build(room: &Room) -> NetworkPolicy {
-    let client_ports: Vec<_> = [room.irc_port.map(|_| ports::IRC), room.web_port.map(|_| ports::WEB)]
-        .into_iter()
-        .flatten()
-        .map(tcp)
-        .collect();
+    let client_ports: Vec<_> = room.ports.of_pods().into_iter().map(|(_, port)| tcp(port)).collect();
     let mut ingress =
         vec![NetworkPolicyIngressRule { ports: Some(client_ports), ..NetworkPolicyIngressRule::default() }];
     ingress.extend(room.operator_namespace.as_deref().map(from_operator));
@@ -51,7 +47,8 @@ fn from_operator(namespace: &str) -> NetworkPolicyIngressRule {
             pod_selector: Some(labelled("app.kubernetes.io/name", names::OPERATOR)),
             ip_block: None,
         }]),
-        ports: Some(vec![tcp(ports::ADMIN)]),
+        // Nodes of an earlier version have no control port and are asked at the other.
+        ports: Some(vec![tcp(ports::ADMIN), tcp(ports::CONTROL)]),
     }
 }
 

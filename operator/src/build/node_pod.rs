@@ -9,7 +9,10 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 
-use super::{STORE_CA_FILE, STORE_URL_FILE, hash, metadata, security, volumes};
+use super::{
+    CONTROL_DIRECTORY, IRCS_DIRECTORY, STORE_CA_FILE, STORE_URL_FILE, WEBS_DIRECTORY, hash, metadata,
+    security, volumes,
+};
 use crate::{
     api::{CaSource, ValkeyStore},
     names,
@@ -24,16 +27,29 @@ const STARTUP_FAILURES: i32 = 3_600;
 const TOLERATION_SECONDS: i64 = 30;
 const CONFIG_VOLUME: &str = "config";
 const CONFIG_DIRECTORY: &str = "/etc/chat-node";
-const STORE_URL_VOLUME: &str = "store-url";
+/// Volume of the URL of a store.
+pub const STORE_URL_VOLUME: &str = "store-url";
 const STORE_CA_VOLUME: &str = "store-ca";
+const CONTROL_VOLUME: &str = "control";
+const IRCS_VOLUME: &str = "ircs";
+const WEBS_VOLUME: &str = "webs";
+/// Volumes of certificates that clients are shown.
+pub const CERTIFICATE_VOLUMES: [&str; 2] = [IRCS_VOLUME, WEBS_VOLUME];
 
 pub(super) fn template(room: &Room) -> PodTemplateSpec {
-    let (log_volumes, log_mounts): (Vec<_>, Vec<_>) = log_volumes(room).into_iter().unzip();
+    let (sources, mounts): (Vec<_>, Vec<_>) =
+        [log_volumes(room), certificate_volumes(room)].concat().into_iter().unzip();
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(names::labels(&room.name)),
             // The revision is left out of `room.config`: a rising number alone is no reason to roll.
-            annotations: Some([(names::CONFIG_ANNOTATION.into(), hash(&room.config))].into()),
+            annotations: Some(
+                [
+                    (names::CONFIG_ANNOTATION.into(), hash(&room.config)),
+                    (names::ROOM_UID_ANNOTATION.into(), room.owner.uid.clone()),
+                ]
+                .into(),
+            ),
             ..ObjectMeta::default()
         }),
         spec: Some(PodSpec {
@@ -57,11 +73,11 @@ pub(super) fn template(room: &Room) -> PodTemplateSpec {
                 ..TopologySpreadConstraint::default()
             }]),
             tolerations: Some(leave_soon()),
-            containers: vec![container(room, log_mounts.into_iter().flatten().collect())],
+            containers: vec![container(room, mounts.into_iter().flatten().collect())],
             volumes: Some(
                 [volumes::config_map(CONFIG_VOLUME, &names::config_map(&room.name))]
                     .into_iter()
-                    .chain(log_volumes.into_iter().flatten())
+                    .chain(sources.into_iter().flatten())
                     .collect(),
             ),
             ..PodSpec::default()
@@ -100,24 +116,40 @@ fn certificates(source: &CaSource) -> (Option<Volume>, Option<VolumeMount>) {
     (Some(volume), Some(volumes::read_only(STORE_CA_VOLUME, directory)))
 }
 
+/// Certificates of the node itself, for its operator and its clients.
+fn certificate_volumes(room: &Room) -> Vec<(Option<Volume>, Option<VolumeMount>)> {
+    const PAIR: &[&str] = &[names::CERTIFICATE_KEY, names::PRIVATE_KEY_KEY];
+    const ALL: &[&str] = &[names::CERTIFICATE_KEY, names::PRIVATE_KEY_KEY, names::AUTHORITIES_KEY];
+    let control = names::control_secret(&room.name, &room.owner.uid);
+    let sources = [
+        (CONTROL_VOLUME, Some(&control), ALL, CONTROL_DIRECTORY),
+        (IRCS_VOLUME, room.certificates.ircs.as_ref(), PAIR, IRCS_DIRECTORY),
+        (WEBS_VOLUME, room.certificates.webs.as_ref(), PAIR, WEBS_DIRECTORY),
+    ];
+    let volume = |(volume, secret, keys, directory): (&str, Option<&String>, &[&str], &str)| {
+        let secret = volumes::secret_keys(volume, secret?, keys);
+        Some((Some(secret), Some(volumes::read_only(volume, directory))))
+    };
+    sources.into_iter().filter_map(volume).collect()
+}
+
 /// Directory and name of a file.
 fn place(path: &str) -> (&str, &str) {
     path.rsplit_once('/').expect("the path is absolute")
 }
 
-fn container(room: &Room, log_mounts: Vec<VolumeMount>) -> Container {
-    let client_ports =
-        [("irc", room.irc_port.map(|_| ports::IRC)), ("web", room.web_port.map(|_| ports::WEB))];
+fn container(room: &Room, mounts: Vec<VolumeMount>) -> Container {
     Container {
         name: names::NODE_CONTAINER.into(),
         image: Some(room.image.clone()),
         image_pull_policy: room.image_pull_policy.map(Into::into),
         args: Some(vec!["--config".into(), format!("{CONFIG_DIRECTORY}/{}", names::CONFIG_FILE)]),
         ports: Some(
-            client_ports
+            room.ports
+                .of_pods()
                 .into_iter()
-                .filter_map(|(name, port)| port.map(|port| container_port(name, port)))
-                .chain([container_port("admin", ports::ADMIN)])
+                .chain([(names::ADMIN_PORT, ports::ADMIN), (names::CONTROL_PORT, ports::CONTROL)])
+                .map(|(name, port)| container_port(name, port))
                 .collect(),
         ),
         resources: (room.resources != ResourceRequirements::default()).then(|| room.resources.clone()),
@@ -128,7 +160,7 @@ fn container(room: &Room, log_mounts: Vec<VolumeMount>) -> Container {
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         security_context: Some(security::of_container()),
         volume_mounts: Some(
-            log_mounts.into_iter().chain([volumes::read_only(CONFIG_VOLUME, CONFIG_DIRECTORY)]).collect(),
+            mounts.into_iter().chain([volumes::read_only(CONFIG_VOLUME, CONFIG_DIRECTORY)]).collect(),
         ),
         ..Container::default()
     }
@@ -147,7 +179,7 @@ fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.into()),
-            port: IntOrString::String("admin".into()),
+            port: IntOrString::String(names::ADMIN_PORT.into()),
             ..HTTPGetAction::default()
         }),
         period_seconds: Some(period_seconds),

@@ -24,9 +24,13 @@ fn valkey() -> Room {
 
 /// The objects as JSON, without what is not there.
 fn built(room: &Room) -> Value {
-    let built = objects(room, &Circumstances { revision: 1, template_size: None, replicas: 3 });
+    let built = objects(
+        room,
+        &Circumstances { revision: 1, control: "hash".into(), template_size: None, replicas: 3 },
+    );
     json!({
         "config": super::read_config(&built.config_map),
+        "service": built.client_service,
         "deployment": built.deployment,
         "budget": built.disruption_budget,
         "policy": built.network_policy,
@@ -176,4 +180,99 @@ fn a_stateful_room_has_none_of_it() {
     assert!(built["policy"]["spec"].get("egress").is_none(), "its nodes reach nobody");
     let pod = &built["set"]["spec"]["template"]["spec"];
     assert_eq!(mount(pod, "data")["mountPath"], "/data");
+}
+
+fn secure(mode: &Value) -> Room {
+    let room = crate::testing::room(json!({
+        "mode": mode,
+        "listeners": {
+            "irc": {"enabled": false},
+            "ircs": {"certificateSecret": "lounge-tls"},
+            "webs": {"port": 443, "certificateSecret": "page-tls", "allowedOrigins": ["https://x"]},
+        },
+    }));
+    validate(&room, &Observed::default(), &defaults()).unwrap()
+}
+
+/// The nodes' pods of both shapes, with everything else.
+fn secure_rooms() -> [(Value, Value); 2] {
+    let stateful = built(&secure(&json!({"stateful": {}})));
+    let stateless = built(&secure(&json!({"stateless": {"store": {"managed": {}}}})));
+    [
+        (stateful["set"]["spec"]["template"].clone(), stateful),
+        (stateless["deployment"]["spec"]["template"].clone(), stateless),
+    ]
+}
+
+#[test]
+fn the_node_finds_its_certificates_where_they_are_mounted_and_follows_their_renewal() {
+    for (template, built) in secure_rooms() {
+        let pod = &template["spec"];
+        let pair = [("certificateFile", "tls.crt"), ("keyFile", "tls.key")];
+        let all = [pair[0], pair[1], ("clientCaFile", "ca.crt")];
+        for (listener, secret, files) in [
+            ("ircs", "lounge-tls", pair.as_slice()),
+            ("webs", "page-tls", &pair),
+            ("control", "lounge-control-roomuid", &all),
+        ] {
+            let (volume, mount) = (volume(pod, listener), mount(pod, listener));
+            assert_eq!(volume["secret"]["secretName"], secret);
+            assert_eq!(volume["secret"]["defaultMode"], 0o440);
+            assert!(mount.get("subPath").is_none(), "a renewed one would not come through");
+            let items = volume["secret"]["items"].as_array().unwrap();
+            assert_eq!(items.len(), files.len());
+            for ((field, key), item) in files.iter().zip(items) {
+                assert_eq!(&item["key"], key);
+                let file =
+                    format!("{}/{}", mount["mountPath"].as_str().unwrap(), item["path"].as_str().unwrap());
+                assert_eq!(built["config"]["listeners"][listener][field], file);
+            }
+        }
+        assert_eq!(built["config"]["listeners"]["webs"]["allowedOrigins"], json!(["https://x"]));
+    }
+}
+
+#[test]
+fn clients_come_in_by_the_ports_of_the_service_and_the_operator_by_its_own() {
+    for (template, built) in secure_rooms() {
+        let container = &template["spec"]["containers"][0];
+        let ports: Vec<_> = container["ports"].as_array().unwrap().iter().collect();
+        let of = |name: &str| &ports.iter().find(|port| port["name"] == name).unwrap()["containerPort"];
+        assert_eq!((of("ircs"), of("webs"), of("control")), (&json!(6697), &json!(8443), &json!(9443)));
+        assert!(!ports.iter().any(|port| port["name"] == "irc"));
+        assert_eq!(template["metadata"]["annotations"]["chatroom.dev/room-uid"], "room-uid");
+        for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+            assert_eq!(container[probe]["httpGet"]["port"], "admin");
+        }
+        let service: Vec<_> = built["service"]["spec"]["ports"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|port| (&port["port"], &port["targetPort"], &port["appProtocol"]))
+            .collect();
+        assert_eq!(
+            json!(service),
+            json!([[6697, "ircs", "ircs"], [8080, "web", "http"], [443, "webs", "https"]])
+        );
+        let tcp = |port: u16| json!({"port": port, "protocol": "TCP"});
+        let ingress = &built["policy"]["spec"]["ingress"];
+        assert_eq!(ingress[0]["ports"], json!([tcp(6697), tcp(8080), tcp(8443)]));
+        assert_eq!(ingress[1]["ports"], json!([tcp(9090), tcp(9443)]));
+        assert_eq!(
+            ingress[1]["from"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/name"],
+            "chatroom-operator"
+        );
+    }
+}
+
+#[test]
+fn what_control_ports_need_is_in_a_secret_of_the_room_s_alone() {
+    let room = secure(&json!({"stateful": {}}));
+    let secret = super::control_secret(&room, crate::testing::NOW);
+    let text = |key: &str| String::from_utf8(secret.data.as_ref().unwrap()[key].0.clone()).unwrap();
+    assert_eq!(text("ca.crt").matches("BEGIN CERTIFICATE").count(), 2, "of this window and the one before");
+    assert_eq!(text("tls.crt").matches("BEGIN CERTIFICATE").count(), 1);
+    assert_eq!(text("tls.key").matches("PRIVATE KEY").count(), 2, "one, with begin and end");
+    assert_eq!(secret.metadata.owner_references.as_ref().unwrap()[0].uid, "room-uid");
+    assert_eq!(secret.metadata.name.as_deref(), Some("lounge-control-roomuid"));
 }

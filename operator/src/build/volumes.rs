@@ -15,12 +15,21 @@ const SECRET_MODE: i32 = 0o440;
 
 /// One key of a Secret as a file. Its whole directory is mounted, so that a new value reaches a running pod.
 pub(super) fn secret_key(volume: &str, secret: &str, key: &str, file: &str) -> Volume {
+    secret_items(volume, secret, vec![item(key, file)])
+}
+
+/// Keys of a Secret as files of the same names; as for [`secret_key`]. A pod does not start before all of them are there.
+pub(super) fn secret_keys(volume: &str, secret: &str, keys: &[&str]) -> Volume {
+    secret_items(volume, secret, keys.iter().map(|key| item(key, key)).collect())
+}
+
+fn secret_items(volume: &str, secret: &str, items: Vec<KeyToPath>) -> Volume {
     Volume {
         name: volume.into(),
         secret: Some(SecretVolumeSource {
             secret_name: Some(secret.into()),
             default_mode: Some(SECRET_MODE),
-            items: Some(vec![item(key, file)]),
+            items: Some(items),
             ..SecretVolumeSource::default()
         }),
         ..Volume::default()

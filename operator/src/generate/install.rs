@@ -43,6 +43,7 @@ pub(super) fn objects(crd: &CustomResourceDefinition) -> anyhow::Result<Vec<Valu
         subjects: Some(vec![subject()]),
     })?);
     objects.extend(lease(names::CLUSTER_LEASE_NAMESPACE, names::CLUSTER_LEASE)?);
+    objects.extend(control()?);
     objects.push(json(&deployment(&[]))?);
     Ok(objects)
 }
@@ -58,6 +59,7 @@ pub(super) fn namespaced_objects(crd: &CustomResourceDefinition) -> anyhow::Resu
         subjects: Some(vec![subject()]),
     })?);
     objects.extend(lease(NAMESPACE, names::NAMESPACE_LEASE)?);
+    objects.extend(control()?);
     objects.push(json(&deployment(&[("WATCH_NAMESPACE", NAMESPACE)]))?);
     Ok(objects)
 }
@@ -76,25 +78,34 @@ fn lease(namespace: &str, name: &str) -> anyhow::Result<Vec<Value>> {
     ])
 }
 
-fn json(object: &impl serde::Serialize) -> anyhow::Result<Value> {
-    Ok(serde_json::to_value(object)?)
+/// The right to the operator's own Secret, which it makes itself.
+fn control() -> anyhow::Result<Vec<Value>> {
+    let name = names::control_root(names::OPERATOR);
+    Ok(vec![
+        json(&Role { metadata: metadata(&name), rules: Some(rbac::control_rules(&name)) })?,
+        json(&RoleBinding {
+            metadata: metadata(&name),
+            role_ref: role("Role", &name),
+            subjects: Some(vec![subject()]),
+        })?,
+    ])
 }
 
-fn labels() -> std::collections::BTreeMap<String, String> {
-    [("app.kubernetes.io/name".into(), names::OPERATOR.into())].into()
+fn json(object: &impl serde::Serialize) -> anyhow::Result<Value> {
+    Ok(serde_json::to_value(object)?)
 }
 
 fn metadata(name: &str) -> ObjectMeta {
     ObjectMeta {
         name: Some(name.into()),
         namespace: Some(NAMESPACE.into()),
-        labels: Some(labels()),
+        labels: Some(names::own_labels()),
         ..ObjectMeta::default()
     }
 }
 
 fn namespace() -> Namespace {
-    let mut labels = labels();
+    let mut labels = names::own_labels();
     labels.insert("pod-security.kubernetes.io/enforce".into(), "restricted".into());
     Namespace {
         metadata: ObjectMeta { name: Some(NAMESPACE.into()), labels: Some(labels), ..ObjectMeta::default() },
@@ -124,10 +135,10 @@ fn deployment(env: &[(&str, &str)]) -> Deployment {
         metadata: metadata(names::OPERATOR),
         spec: DeploymentSpec {
             replicas: Some(1),
-            selector: LabelSelector { match_labels: Some(labels()), ..LabelSelector::default() },
+            selector: LabelSelector { match_labels: Some(names::own_labels()), ..LabelSelector::default() },
             strategy: Some(DeploymentStrategy { type_: Some("RollingUpdate".into()), rolling_update: None }),
             template: PodTemplateSpec {
-                metadata: Some(ObjectMeta { labels: Some(labels()), ..ObjectMeta::default() }),
+                metadata: Some(ObjectMeta { labels: Some(names::own_labels()), ..ObjectMeta::default() }),
                 spec: Some(pod(env)),
             },
             ..DeploymentSpec::default()

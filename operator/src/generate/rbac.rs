@@ -21,8 +21,9 @@ pub(super) fn room_rules() -> Vec<PolicyRule> {
         rule("apps", &["statefulsets"], &["get", "list", "watch", "create", "patch", "delete"]),
         rule("apps", &["deployments"], &["get", "list", "watch", "create", "patch"]),
         rule("policy", &["poddisruptionbudgets"], &["get", "list", "watch", "create", "patch"]),
-        // The password of a store that it runs. It reads no Secret.
-        rule("", &["secrets"], &["create"]),
+        // The password of a store that it runs is created; what control ports need is applied. It reads no Secret: of the
+        // answer to a patch it asks for the metadata alone.
+        rule("", &["secrets"], &["create", "patch"]),
         // Deleted only when stuck at an outdated revision; patched with the order in which they are stopped.
         rule("", &["pods"], &["list", "watch", "patch", "delete"]),
         rule("", &["persistentvolumeclaims"], &["list", "watch", "patch"]),
@@ -40,6 +41,16 @@ pub(super) fn cluster_rules() -> Vec<PolicyRule> {
 /// operator makes it anew where somebody deleted it. The right to create knows no names.
 pub(super) fn lease_rules(name: &str) -> Vec<PolicyRule> {
     vec![lease(name, &["get", "patch"]), rule("coordination.k8s.io", &["leases"], &["create"])]
+}
+
+/// What it may do with the Secret that the keys of control ports follow from: make it once, and read it. The right to
+/// create knows no names.
+pub(super) fn control_rules(name: &str) -> Vec<PolicyRule> {
+    let resource_names = Some(vec![name.into()]);
+    vec![
+        PolicyRule { resource_names, ..rule("", &["secrets"], &["get"]) },
+        rule("", &["secrets"], &["create"]),
+    ]
 }
 
 fn lease(name: &str, verbs: &[&str]) -> PolicyRule {

@@ -1,6 +1,6 @@
 //! One follower: a streaming GET of a node's status, one JSON document a line, for as long as the pod runs.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use contract::status::{self, NodeStatus};
 use http_body_util::{BodyExt, Empty};
@@ -9,10 +9,16 @@ use hyper::{
     body::{Body, Bytes},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
+use jiff::Timestamp;
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
 
-use super::{Followers, NodeView};
-use crate::backoff::Backoff;
+use super::{Door, Followers, NodeView};
+use crate::{backoff::Backoff, control};
 
 /// Time to connect and to get the head of an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
@@ -25,10 +31,11 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 const RETRY: Backoff = Backoff { first: Duration::from_millis(250), last: Duration::from_secs(5) };
 
 /// Follows until aborted.
-pub(super) async fn follow(followers: Arc<Followers>, uid: String, address: SocketAddr) {
+pub(super) async fn follow(followers: Arc<Followers>, uid: String, door: Door) {
+    let scheme = if door.authority.is_some() { "https" } else { "http" };
     let mut failures = 0;
     loop {
-        let why = match read(&followers, &uid, address, &mut failures).await {
+        let why = match read(&followers, &uid, &door, &mut failures).await {
             Ok(Ended::Stream) => "it closed the connection".into(),
             Ok(Ended::Answer) => {
                 tokio::time::sleep(ASK_AGAIN).await;
@@ -36,7 +43,7 @@ pub(super) async fn follow(followers: Arc<Followers>, uid: String, address: Sock
             }
             Err(why) => why,
         };
-        let why = format!("http://{address}{} cannot be read: {why}", status::STATUS);
+        let why = format!("{scheme}://{}{} cannot be read: {why}", door.address, status::STATUS);
         tracing::debug!(pod.uid = uid, why, "node is silent");
         followers.heard(&uid, NodeView::Silent(why));
         tokio::time::sleep(RETRY.delay(failures)).await;
@@ -52,14 +59,8 @@ enum Ended {
     Answer,
 }
 
-async fn read(
-    followers: &Followers,
-    uid: &str,
-    address: SocketAddr,
-    failures: &mut u32,
-) -> Result<Ended, String> {
-    let mut body =
-        timeout(ANSWER_WITHIN, open(address)).await.map_err(|_| "no answer in 3 s".to_owned())??;
+async fn read(followers: &Followers, uid: &str, door: &Door, failures: &mut u32) -> Result<Ended, String> {
+    let mut body = timeout(ANSWER_WITHIN, open(door)).await.map_err(|_| "no answer in 3 s".to_owned())??;
     // A stream has no length.
     let ended = if body.size_hint().exact().is_some() { Ended::Answer } else { Ended::Stream };
     let (mut line, mut told) = (Vec::new(), false);
@@ -85,14 +86,25 @@ async fn read(
     }
 }
 
-async fn open(address: SocketAddr) -> Result<hyper::body::Incoming, String> {
-    let stream = TcpStream::connect(address).await.map_err(text)?;
+async fn open(door: &Door) -> Result<hyper::body::Incoming, String> {
+    let stream = TcpStream::connect(door.address).await.map_err(text)?;
+    let Some(authority) = &door.authority else { return ask(stream, door).await };
+    // Made for each connection: they last, and the certificates change with time.
+    let connector = control::connector(authority, Timestamp::now());
+    let name = ServerName::try_from(control::NODE_NAME).expect("the name is one of DNS");
+    ask(connector.connect(name, stream).await.map_err(text)?, door).await
+}
+
+async fn ask<S>(stream: S, door: &Door) -> Result<hyper::body::Incoming, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
     // Ends when the body is dropped.
     tokio::spawn(connection);
     let request = Request::get(format!("{}?watch", status::STATUS))
-        .header(hyper::header::HOST, address.to_string())
+        .header(hyper::header::HOST, door.address.to_string())
         .body(Empty::<Bytes>::new())
         .map_err(text)?;
     let response = sender.send_request(request).await.map_err(text)?;
@@ -122,18 +134,22 @@ mod tests {
     };
 
     use super::*;
-    use crate::{nodes::Follower, testing};
+    use crate::{control::Root, nodes::Follower, testing};
 
     const UID: &str = "lounge-0-uid";
 
     /// A follower of a node that the test plays.
     async fn followed() -> (Arc<Followers>, crate::nodes::Notices, TcpListener) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (followers, notices) = Followers::new();
-        let task = tokio::spawn(follow(Arc::clone(&followers), UID.into(), listener.local_addr().unwrap()));
+        let (followers, notices) = Followers::new(Root::new([7; 32]));
+        let address = listener.local_addr().unwrap();
+        // As `pods_changed` finds it: the port is that of a pod, which the test's listener does not have.
+        let door = Door { address: ([127, 0, 0, 1], contract::ports::ADMIN).into(), authority: None };
+        let follows = follow(Arc::clone(&followers), UID.into(), Door { address, ..door.clone() });
+        let task = tokio::spawn(follows);
         let follower = Follower {
             room: ObjectRef::new("lounge").within("default"),
-            address: [127, 0, 0, 1].into(),
+            door,
             view: NodeView::Unasked,
             task: task.abort_handle(),
             seen: true,

@@ -4,7 +4,7 @@ mod follow;
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -17,6 +17,7 @@ use kube::{
 use tokio::{sync::mpsc, task::AbortHandle};
 
 use crate::{
+    control::{Authority, Root},
     names,
     observe::{StoredRoom, room_of},
 };
@@ -41,17 +42,26 @@ const NOTICES: usize = 1_024;
 
 /// An index of nodes by the uid of their pods. It does no I/O; its followers do.
 pub struct Followers {
+    control_root: Root,
     nodes: Mutex<BTreeMap<String, Follower>>,
     notices: mpsc::Sender<ObjectRef<StoredRoom>>,
 }
 
 struct Follower {
     room: ObjectRef<StoredRoom>,
-    address: IpAddr,
+    door: Door,
     view: NodeView,
     task: AbortHandle,
     /// Whether the pod was seen since the pods' watch began anew.
     seen: bool,
+}
+
+/// Where and how a node is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Door {
+    address: SocketAddr,
+    /// Of its room; `None` for a node of an earlier version, which answers in clear text at its admin port.
+    authority: Option<Authority>,
 }
 
 impl Drop for Follower {
@@ -61,9 +71,9 @@ impl Drop for Follower {
 }
 
 impl Followers {
-    pub fn new() -> (Arc<Self>, Notices) {
+    pub fn new(control_root: Root) -> (Arc<Self>, Notices) {
         let (notices, receiver) = mpsc::channel(NOTICES);
-        (Arc::new(Self { nodes: Mutex::default(), notices }), receiver)
+        (Arc::new(Self { control_root, nodes: Mutex::default(), notices }), receiver)
     }
 
     pub fn view(&self, uid: &str) -> NodeView {
@@ -107,25 +117,16 @@ impl Followers {
             return;
         }
         let mut nodes = self.lock();
-        let Some(address) = running_at(pod) else {
+        let Some(door) = door(&self.control_root, pod) else {
             nodes.remove(&uid);
             return;
         };
         match nodes.get_mut(&uid) {
-            Some(follower) if follower.address == address => follower.seen = true,
+            Some(follower) if follower.door == door => follower.seen = true,
             _ => {
-                let task = tokio::spawn(follow::follow(
-                    Arc::clone(self),
-                    uid.clone(),
-                    SocketAddr::new(address, ports::ADMIN),
-                ));
-                let follower = Follower {
-                    room,
-                    address,
-                    view: NodeView::Unasked,
-                    task: task.abort_handle(),
-                    seen: true,
-                };
+                let task = tokio::spawn(follow::follow(Arc::clone(self), uid.clone(), door.clone()));
+                let follower =
+                    Follower { room, door, view: NodeView::Unasked, task: task.abort_handle(), seen: true };
                 nodes.insert(uid, follower);
             }
         }
@@ -147,13 +148,25 @@ impl Followers {
     }
 }
 
-/// Where a pod's admin port is, while its containers may run.
-fn running_at(pod: &Pod) -> Option<IpAddr> {
+/// Where a pod's node is asked, while its containers may run. The pod itself says whether it has a control port, so that
+/// nodes before and after an upgrade are both heard.
+fn door(root: &Root, pod: &Pod) -> Option<Door> {
     let status = pod.status.as_ref()?;
     if status.phase.as_deref() != Some("Running") {
         return None;
     }
-    status.pod_ip.as_deref()?.parse().ok()
+    let address = status.pod_ip.as_deref()?.parse().ok()?;
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
+    let control = ports.find(|port| port.name.as_deref() == Some(names::CONTROL_PORT));
+    let control = control.and_then(|port| u16::try_from(port.container_port).ok());
+    let namespace = pod.namespace().unwrap_or_default();
+    Some(match (control, pod.annotations().get(names::ROOM_UID_ANNOTATION)) {
+        (Some(port), Some(uid)) => {
+            Door { address: SocketAddr::new(address, port), authority: Some(root.authority(&namespace, uid)) }
+        }
+        _ => Door { address: SocketAddr::new(address, ports::ADMIN), authority: None },
+    })
 }
 
 /// Whether a change is worth a reconcile: anything but counters, and counters by a tenth.
@@ -188,8 +201,31 @@ fn state(status: &NodeStatus) -> impl PartialEq + use<'_> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::testing;
+
+    #[test]
+    fn a_pod_says_itself_where_it_is_asked() {
+        let root = Root::new([7; 32]);
+        let old = testing::pod("lounge-0", &json!({"phase": "Running", "podIP": "10.0.0.1"}));
+        let plain = door(&root, &old).unwrap();
+        assert_eq!((plain.address.to_string().as_str(), plain.authority), ("10.0.0.1:9090", None));
+
+        let mut new = old.clone();
+        new.annotations_mut().insert(names::ROOM_UID_ANNOTATION.into(), "room-uid".into());
+        new.spec.as_mut().unwrap().containers[0].ports = serde_json::from_value(
+            json!([{"name": "irc", "containerPort": 6667}, {"name": "control", "containerPort": 9443}]),
+        )
+        .unwrap();
+        let secure = door(&root, &new).unwrap();
+        assert_eq!(secure.address.to_string(), "10.0.0.1:9443");
+        assert_eq!(secure.authority, Some(root.authority("default", "room-uid")));
+
+        new.status = None;
+        assert_eq!(door(&root, &new), None);
+    }
 
     #[test]
     fn a_quiet_node_wakes_nobody() {

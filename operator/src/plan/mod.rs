@@ -13,7 +13,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
-    core::v1::{ConfigMap, Service, ServiceAccount},
+    core::v1::{ConfigMap, Secret, Service, ServiceAccount},
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
@@ -32,10 +32,21 @@ pub struct Plan {
     /// Whether the Secret of the room's own store is to be made if it is not there. It is never read, so it is tried when
     /// somebody may be waiting for it.
     pub offer_secret: bool,
+    /// What has to be done about the Secret for the nodes' control ports.
+    pub control_secret: Option<ControlSecret>,
     pub objects: Changes,
     /// `spec.replicas` that the room is given because it has none.
     pub seed: Option<i32>,
     pub step: Option<Step>,
+}
+
+/// The Secret for the nodes' control ports. It is never read; the ConfigMap says which one was applied last.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ControlSecret {
+    /// It is not that one.
+    Apply(Box<Secret>),
+    /// It is, but somebody may be waiting for it: it is made if it is not there.
+    Offer(Box<Secret>),
 }
 
 /// An object, if it has to be written.
@@ -119,7 +130,16 @@ pub fn plan(room: &Room, observed: &Observed, now: Timestamp) -> Plan {
         return Plan::default();
     }
     let scaling = scale::scaling(room, observed, now);
+    let control_secret = build::control_secret(room, now);
+    let control = build::hash(&control_secret);
+    let applied = observed.objects.config_map.as_deref().and_then(build::control_hash);
+    let control_secret = if applied != Some(control.as_str()) {
+        Some(ControlSecret::Apply(Box::new(control_secret)))
+    } else {
+        node_waits_for_volumes(observed).then(|| ControlSecret::Offer(Box::new(control_secret)))
+    };
     let circumstances = build::Circumstances {
+        control,
         revision: settings::revision(room, observed.objects.config_map.as_deref(), now),
         template_size: storage::template_size(room, observed),
         replicas: scaling.replicas,
@@ -127,15 +147,22 @@ pub fn plan(room: &Room, observed: &Observed, now: Timestamp) -> Plan {
     let wanted = build::objects(room, &circumstances);
     Plan {
         offer_secret: secret_may_be_missing(room, observed),
+        control_secret,
         objects: changes(wanted, &observed.objects),
         seed: room.wish.is_none().then(|| existing_replicas(&observed.objects).unwrap_or(FIRST_REPLICAS)),
         step: rollout::step(observed).or_else(|| storage::step(room, observed)).or(scaling.step),
     }
 }
 
+fn node_waits_for_volumes(observed: &Observed) -> bool {
+    observed.pods.iter().any(|pod| pods::waits_for_volumes(pod))
+}
+
 /// Whether a pod may be waiting for the store's Secret, or is about to.
 fn secret_may_be_missing(room: &Room, observed: &Observed) -> bool {
-    let waits = || observed.pods.iter().chain(&observed.store_pods).any(|pod| pods::waits_for_volumes(pod));
+    let waits = || {
+        node_waits_for_volumes(observed) || observed.store_pods.iter().any(|pod| pods::waits_for_volumes(pod))
+    };
     room.managed_store().is_some() && (observed.objects.store_stateful_set.is_none() || waits())
 }
 

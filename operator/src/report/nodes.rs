@@ -1,10 +1,12 @@
 //! What the nodes of a room do, and what the first of them that does not serve waits for. Pure.
 
+use std::collections::BTreeSet;
+
 use contract::status::{NodeState, NodeStatus};
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentCondition},
-        core::v1::Pod,
+        core::v1::{Pod, Volume},
         discovery::v1::EndpointSlice,
     },
     jiff::Timestamp,
@@ -13,8 +15,8 @@ use kube::ResourceExt;
 
 use super::{conditions, store};
 use crate::{
-    api::{KeyRef, MemberState, Mode, NodeRow, Stateless, Store},
-    names,
+    api::{MemberState, Mode, NodeRow, Stateless, Store},
+    build, names,
     nodes::NodeView,
     observe::Observed,
     pods::{self, Trouble},
@@ -196,16 +198,14 @@ fn host(pod: &Pod) -> &str {
 }
 
 fn not_running(mode: &Mode, observed: &Observed, pod: &Pod) -> Option<Trouble> {
-    let waits = pods::waits_for_volumes(pod);
+    let needs = if pods::waits_for_volumes(pod) { needed_secrets(mode, pod) } else { Vec::new() };
     let pod = pod.name_any();
-    if let Mode::Stateless(Stateless { store: Store::Valkey(store), .. }) = mode
-        && waits
-    {
-        let KeyRef { name, key } = &store.url_from.secret_key_ref;
+    if !needs.is_empty() {
         return waiting(
             conditions::STARTING,
             format!(
-                "pod {pod} is starting; it needs Secret {name} with key {key}, see `kubectl describe pod {pod}`"
+                "pod {pod} is starting; it needs {}, see `kubectl describe pod {pod}`",
+                needs.join(" and ")
             ),
         );
     }
@@ -221,6 +221,24 @@ fn not_running(mode: &Mode, observed: &Observed, pod: &Pod) -> Option<Trouble> {
         );
     }
     waiting(conditions::STARTING, format!("pod {pod} is starting"))
+}
+
+/// The Secrets of the room's author that the pod mounts, in words. Those that the operator makes are none of them.
+fn needed_secrets(mode: &Mode, pod: &Pod) -> Vec<String> {
+    let own_store = matches!(mode, Mode::Stateless(Stateless { store: Store::Valkey(_), .. }));
+    let of_author = |volume: &&Volume| {
+        (own_store && volume.name == build::STORE_URL_VOLUME)
+            || build::CERTIFICATE_VOLUMES.contains(&volume.name.as_str())
+    };
+    let words = |volume: &Volume| {
+        let secret = volume.secret.as_ref()?;
+        let keys: Vec<_> = secret.items.iter().flatten().map(|item| item.key.as_str()).collect();
+        let key = if keys.len() == 1 { "key" } else { "keys" };
+        Some(format!("Secret {} with {key} {}", secret.secret_name.as_deref()?, keys.join(" and ")))
+    };
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    // Two listeners may have the same.
+    volumes.filter(of_author).filter_map(words).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn no_pod(room: &str, mode: &Mode, observed: &Observed) -> Trouble {

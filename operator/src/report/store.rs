@@ -33,6 +33,9 @@ impl From<&Store> for StoreKind {
 /// Exit code of a node that cannot use its configuration, the store in it included.
 const CANNOT_USE: i32 = 2;
 
+/// How a node's last words begin if it is a listener that it cannot have, such as one with a certificate of another key.
+const OF_LISTENERS: &str = "chat-node: listeners.";
+
 /// The condition of a stateless room.
 pub(super) fn reachable(mode: &Mode, observed: &Observed) -> Option<Claim> {
     let Mode::Stateless(Stateless { store, .. }) = mode else { return None };
@@ -97,7 +100,8 @@ pub(super) fn refusal(observed: &Observed, pod: &Pod) -> Option<String> {
     if said(observed, pod).is_some_and(|status| has_log(status) || !says_nothing(status)) {
         return None;
     }
-    pods::stuck(pod).or_else(|| pods::ended_before(pod)).map(|trouble| trouble.message)
+    let words = pods::stuck(pod).or_else(|| pods::ended_before(pod))?.message;
+    (!words.contains(OF_LISTENERS)).then_some(words)
 }
 
 /// What keeps the room's own store from running, as an addition to a sentence.

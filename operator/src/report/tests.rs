@@ -197,6 +197,34 @@ fn pods_in_trouble_are_named_with_what_to_do() {
 }
 
 #[test]
+fn a_pod_that_waits_for_certificates_names_the_secrets_once_and_no_secret_of_ours() {
+    let store = json!({"stateless": {"store": {"managed": {}}}});
+    for (mode, replicas) in [(json!({"stateful": {}}), 1), (store, 2)] {
+        let mut model = Model::new(crate::testing::room(json!({
+            "replicas": replicas,
+            "mode": mode,
+            "listeners": {
+                "ircs": {"certificateSecret": "lounge-tls"},
+                "webs": {"certificateSecret": "lounge-tls"},
+            },
+        })));
+        model.settle();
+        assert!(ready(&model).2.contains("lounge.default:6697 (ircs)"), "{}", ready(&model).2);
+        let waits = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}]});
+        let pod = std::sync::Arc::make_mut(&mut model.observed.pods[0]);
+        pod.status = Some(serde_json::from_value(waits).unwrap());
+        let pod = pod.metadata.name.clone().unwrap();
+        model.reconcile();
+        let (status, _, message) = ready(&model);
+        assert_eq!(status, "False");
+        let words = format!(
+            "pod {pod} is starting; it needs Secret lounge-tls with keys tls.crt and tls.key, see `kubectl describe pod {pod}`"
+        );
+        assert!(message.ends_with(&words), "{message}");
+    }
+}
+
+#[test]
 fn a_pod_lost_with_its_kubernetes_node_is_told_apart_from_one_that_stops() {
     let mut gone = pod("a-0", &json!({"phase": "Running"}));
     gone.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(NOW));

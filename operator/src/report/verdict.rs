@@ -190,11 +190,8 @@ fn invalid(errors: &[UserError], nodes: &Nodes) -> Verdict {
 
 fn way_in(room: &Room) -> String {
     let host = format!("{}.{}", names::client_service(&room.name), room.namespace);
-    let ways = [("irc", room.irc_port), ("web", room.web_port)];
-    let ways: Vec<_> = ways
-        .into_iter()
-        .filter_map(|(name, port)| port.map(|port| format!("{host}:{port} ({name})")))
-        .collect();
+    let ways: Vec<_> =
+        room.ports.named().into_iter().map(|(name, port)| format!("{host}:{port} ({name})")).collect();
     format!("clients can join at {}", ways.join(" and "))
 }
 

@@ -8,6 +8,7 @@ use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 
 use crate::{
     api::{ChatRoom, ChatRoomSpec},
+    control::Root,
     validate::Defaults,
 };
 
@@ -42,6 +43,7 @@ pub(crate) fn defaults() -> Defaults {
         node_image: Some("chat-node:1".into()),
         store_image: "store:1".into(),
         operator_namespace: Some("chatroom-system".into()),
+        control_root: Root::new([7; 32]),
     }
 }
 

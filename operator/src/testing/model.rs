@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::{
     api::{
         apps::v1::{StatefulSet, StatefulSetStatus},
-        core::v1::{PersistentVolumeClaim, Pod},
+        core::v1::{PersistentVolumeClaim, Pod, Secret},
         discovery::v1::EndpointSlice,
     },
     jiff::{SignedDuration, Timestamp},
@@ -21,7 +21,7 @@ use crate::{
     names,
     nodes::NodeView,
     observe::Observed,
-    plan::{Change, Plan, Step, plan},
+    plan::{Change, ControlSecret, Plan, Step, plan},
     report::{
         status::{self, status},
         worth_telling,
@@ -41,6 +41,8 @@ pub(crate) struct Model {
     pub waits_for_bad_pods: bool,
     /// Whether the Secret of the room's own store is there.
     pub secret: bool,
+    /// The Secret for the nodes' control ports.
+    pub control: Option<Secret>,
     /// Why the nodes do not reach their store, if they do not.
     pub store_away: Option<String>,
     pub(super) versions: u64,
@@ -69,6 +71,7 @@ impl Model {
             volumes_grow: true,
             waits_for_bad_pods: false,
             secret: false,
+            control: None,
             store_away: None,
             versions: 10,
         }
@@ -117,7 +120,7 @@ impl Model {
     }
 
     fn apply(&mut self, plan: Plan) -> Outcome {
-        let Plan { offer_secret, objects, seed, step } = plan;
+        let Plan { offer_secret, control_secret, objects, seed, step } = plan;
         let Objects {
             service_account,
             config_map,
@@ -133,6 +136,14 @@ impl Model {
         } = objects;
         let workload_written = stateful_set.is_some() || deployment.is_some();
         let mut outcome = Outcome { workload_written, ..Outcome::default() };
+        match control_secret {
+            Some(ControlSecret::Offer(_)) if self.control.is_some() => {}
+            Some(ControlSecret::Apply(secret) | ControlSecret::Offer(secret)) => {
+                outcome.written.push(format!("Secret {}", secret.name_any()));
+                self.control = Some(*secret);
+            }
+            None => {}
+        }
         if offer_secret && !std::mem::replace(&mut self.secret, true) {
             outcome.written.push("Secret".into());
         }

@@ -1,5 +1,5 @@
 use contract::{
-    config::{LogConfig, NodeConfig},
+    config::{Listeners, LogConfig, NodeConfig},
     duration::Span,
 };
 use serde_json::json;
@@ -29,6 +29,7 @@ fn a_small_room_is_the_node_s_own_default_with_its_names() {
             network: "lounge".into(),
             server_name: "lounge.default".into(),
             data: "/data".into(),
+            listeners: Listeners { control: room.config.listeners.control.clone(), ..Listeners::default() },
             ..NodeConfig::default()
         }
     );
@@ -56,8 +57,8 @@ fn settings_reach_the_node() {
     );
     assert_eq!((config.chat.motd.as_str(), config.chat.channels[0].name.as_str()), ("a\nb", "#a"));
     assert_eq!((config.chat.history.max_messages, config.chat.limits.nick_length), (5, 9));
-    assert!(config.listeners.irc.is_none() && room.irc_port.is_none());
-    assert_eq!(room.web_port, Some(80));
+    assert!(config.listeners.irc.is_none());
+    assert_eq!(room.ports.named(), [("web", 80)]);
     assert_eq!(config.listeners.web.as_ref().unwrap().address.port(), contract::ports::WEB);
 }
 
@@ -68,7 +69,8 @@ fn what_is_written_into_the_config_map_is_read_by_the_node() {
         "chat": {"motd": "it's: \"# quoted\"\n  - and odd", "channels": [{"name": "#ä{}", "topic": "yes"}]},
         "listeners": {"web": {"enabled": false}},
     }));
-    let circumstances = build::Circumstances { revision: 7, template_size: None, replicas: 1 };
+    let circumstances =
+        build::Circumstances { revision: 7, control: String::new(), template_size: None, replicas: 1 };
     let map = build::objects(&room, &circumstances).config_map;
     assert_eq!(build::read_config(&map), Some(NodeConfig { revision: Some(7), ..room.config }));
 }
@@ -97,7 +99,8 @@ fn errors_come_together_and_say_the_fix() {
 
 #[test]
 fn an_image_is_needed_from_somewhere() {
-    let errors = validate(&small_room(), &Observed::default(), &Defaults::default()).unwrap_err();
+    let errors = validate(&small_room(), &Observed::default(), &Defaults { node_image: None, ..defaults() })
+        .unwrap_err();
     assert!(errors[0].to_string().contains("spec.node.image: name an image"), "{}", errors[0]);
 }
 
@@ -120,4 +123,23 @@ fn a_stateless_room_is_known_to_its_store_by_its_uid() {
         ("1Gi", "store:1", "lounge-store-roomuid")
     );
     assert!(room.volume().is_none());
+}
+
+#[test]
+fn listeners_over_tls_are_served_with_the_room_s_certificates_and_are_off_unless_set() {
+    let room = valid(json!({
+        "mode": {"stateful": {}},
+        "listeners": {"web": {"enabled": false}, "ircs": {"certificateSecret": "a"}, "webs": {"port": 443, "certificateSecret": "b"}},
+    }));
+    assert_eq!(room.ports.named(), [("irc", 6667), ("ircs", 6697), ("webs", 443)]);
+    assert_eq!(
+        (room.certificates.ircs.as_deref(), room.certificates.webs.as_deref()),
+        (Some("a"), Some("b"))
+    );
+    let listeners = &room.config.listeners;
+    assert_eq!(listeners.ircs.as_ref().unwrap().address.port(), contract::ports::IRCS);
+    assert_eq!(listeners.webs.as_ref().unwrap().address.port(), contract::ports::WEBS);
+    let small = valid(json!({"mode": {"stateful": {}}}));
+    assert!(small.config.listeners.ircs.is_none() && small.config.listeners.webs.is_none());
+    assert_eq!(small.config.listeners.control.unwrap().address.port(), contract::ports::CONTROL);
 }

@@ -1,3 +1,4 @@
+mod control;
 mod stateless;
 
 use proptest::prelude::*;
@@ -34,6 +35,7 @@ fn a_new_room_gets_every_object_and_then_nothing_more() {
     assert_eq!(
         first.objects,
         [
+            "Secret lounge-control-roomuid",
             "ServiceAccount lounge-node",
             "ConfigMap lounge-config",
             "Service lounge",

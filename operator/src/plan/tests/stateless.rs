@@ -32,6 +32,7 @@ fn a_room_with_a_store_of_its_own_gets_every_object_and_then_nothing_more() {
     assert_eq!(
         model.reconcile().objects,
         [
+            "Secret lounge-control-roomuid",
             "Secret",
             "ServiceAccount lounge-node",
             "ConfigMap lounge-config",

@@ -202,11 +202,17 @@ fn a_store_that_the_nodes_refuse_stalls_the_room_with_their_words() {
 
 #[test]
 fn another_end_of_a_node_does_not_speak_of_the_store() {
-    let mut model = started(valkey());
-    ended(&mut model, 1, "chat-node: out of threads\n");
-    assert_eq!(condition(&model, "StoreReachable").0, "True");
-    assert_eq!(condition(&model, "Ready").1, "Crashed");
-    assert!(find(&model.status().conditions, conditions::STALLED).is_none());
+    for (code, words) in [
+        (1, "chat-node: out of threads\n"),
+        (2, "chat-node: listeners.ircs.keyFile: /etc/chat-ircs/tls.key: is not the key of the certificate\n"),
+    ] {
+        let mut model = started(valkey());
+        ended(&mut model, code, words);
+        assert_eq!(condition(&model, "StoreReachable").0, "True");
+        assert_eq!(condition(&model, "Ready").1, "Crashed");
+        assert!(condition(&model, "Ready").2.contains(words.trim()), "{}", condition(&model, "Ready").2);
+        assert!(find(&model.status().conditions, conditions::STALLED).is_none());
+    }
 }
 
 #[test]

@@ -1,0 +1,57 @@
+//! The Secret for control ports: when it is written.
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::SignedDuration;
+use serde_json::json;
+
+use crate::testing::{Model, small_room, stateless_room};
+
+const WINDOW: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+fn rooms() -> [Model; 2] {
+    [small_room(), stateless_room(2, &json!({"managed": {}}))].map(|room| {
+        let mut model = Model::new(room);
+        model.settle();
+        model
+    })
+}
+
+#[test]
+fn certificates_are_renewed_in_time_and_no_pod_rolls_for_them() {
+    for mut model in rooms() {
+        let pods = |model: &Model| {
+            model.observed.pods.iter().map(|pod| pod.metadata.uid.clone()).collect::<Vec<_>>()
+        };
+        let (before, secret) = (pods(&model), model.control.clone());
+        model.now += WINDOW;
+        assert_eq!(model.reconcile().objects, ["Secret lounge-control-roomuid", "ConfigMap lounge-config"]);
+        assert_ne!(model.control, secret);
+        model.settle();
+        assert_eq!(pods(&model), before);
+        assert!(model.reconcile().none());
+    }
+}
+
+#[test]
+fn a_secret_that_is_gone_is_made_anew_when_a_pod_waits_for_it() {
+    for mut model in rooms() {
+        model.control = None;
+        assert!(model.reconcile().none(), "nobody misses it");
+        let waits = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}]});
+        let pod = Arc::make_mut(&mut model.observed.pods[0]);
+        pod.status = Some(serde_json::from_value(waits).unwrap());
+        assert_eq!(model.reconcile().objects, ["Secret lounge-control-roomuid"]);
+        assert!(model.reconcile().objects.is_empty(), "though it waits still");
+    }
+}
+
+#[test]
+fn a_paused_room_keeps_its_certificates() {
+    for mut model in rooms() {
+        model.edit(|spec| spec.paused = true);
+        model.reconcile();
+        model.now += WINDOW;
+        assert!(model.reconcile().objects.is_empty());
+    }
+}

@@ -266,8 +266,7 @@ impl Life {
         }
         let id = self.next_id;
         self.next_id += 1;
-        // History may have what an earlier run said.
-        let text = format!("{} of run {} says {id}", self.name, std::process::id());
+        let text = format!("{} says {id}", self.name);
         self.record(|record| record.send(id, text.clone()));
         self.send(connection, id, &text).await
     }

@@ -16,6 +16,9 @@ use crate::{
 /// Until all who are new were heard.
 const BEGIN_WITHIN: Duration = Duration::from_secs(30);
 
+/// Broken promises that are shown.
+const SHOWN: usize = 20;
+
 pub struct Group {
     clients: Vec<Client>,
     /// Where newcomers read history.
@@ -57,7 +60,9 @@ impl Group {
 
     /// More clients, who are led to these places.
     pub fn join(&mut self, name: &str, count: usize, places: &Places, habits: Habits) {
-        let client = |number| Client::start(&format!("{name}{number}"), places.clone(), habits);
+        // The room may still keep the nicks of an earlier run.
+        let run = std::process::id();
+        let client = |number| Client::start(&format!("{name}{number}-{run}"), places.clone(), habits);
         self.clients.extend((0..count).map(client));
     }
 
@@ -109,7 +114,8 @@ impl Group {
             wrong = checkers::check(&self.records(), &history);
         }
         if !wrong.is_empty() {
-            bail!("{} promises were broken:\n  {}", wrong.len(), wrong.join("\n  "));
+            let first = wrong.iter().take(SHOWN).map(|line| format!("\n  {line}")).collect::<String>();
+            bail!("{} promises were broken, among them:{first}", wrong.len());
         }
         self.pause(false);
         Ok(checkers::summary(&self.records()))

@@ -50,7 +50,7 @@ async fn install_operator(world: &World, more: &[&str]) -> Result<()> {
     world.cluster.helm(&[&operator[..], &RELEASE, &values, more].concat()).await.map(drop)
 }
 
-async fn build_images(world: &mut World) -> Result<()> {
+pub(super) async fn build_images(world: &mut World) -> Result<()> {
     world.operator_image = world.cluster.image("operator", &world.programs.operator, &[]).await?;
     world.node_image = world.cluster.image("chat-node", &world.programs.chat_node, &[]).await?;
     world.store_image = world.cluster.store_image(&world.programs.store).await?;

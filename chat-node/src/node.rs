@@ -1,6 +1,6 @@
 //! A node put together: its log, its workers, its doors, from the start to the last snapshot.
 
-use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{io, num::NonZeroU16, sync::Arc, thread::JoinHandle, time::Duration};
 
 use chat_log::{
     clock::{Clock, SystemClock},
@@ -395,8 +395,10 @@ fn session_config(config: &NodeConfig, worker: u16, clock: &SystemClock) -> Sess
 
 /// What clients are told of the port for TLS, if there is one.
 fn strict_transport(config: &NodeConfig, addresses: &Addresses) -> StrictTransport {
-    let duration = config.listeners.ircs.as_ref().and_then(|ircs| ircs.sts_duration);
-    StrictTransport { port: addresses.ircs.port(), duration_s: duration.map(Span::as_secs) }
+    let ircs = config.listeners.ircs.as_ref();
+    let port = ircs.and_then(|ircs| ircs.sts_port).map(NonZeroU16::get);
+    let duration = ircs.and_then(|ircs| ircs.sts_duration);
+    StrictTransport { port: port.or(addresses.ircs.port()), duration_s: duration.map(Span::as_secs) }
 }
 
 fn chores(config: &NodeConfig, nonce: u64, board: &Arc<Board>, notices: &Notices) -> Chores {

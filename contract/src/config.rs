@@ -3,7 +3,7 @@
 //! Every key has a default: an empty file is a working server. Unknown keys are errors, so that a typing
 //! mistake never turns into a silently ignored wish.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -120,6 +120,10 @@ pub struct SecureTcpListener {
     /// How long clients that know `sts` are told to come over TLS alone; nothing is said if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sts_duration: Option<Span>,
+    /// The port at which clients reach this listener, where something before it has another one; that of `address` if left
+    /// out. Clients that know `sts` are told of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sts_port: Option<NonZeroU16>,
 }
 
 /// Page and WebSocket over TLS. The files are read again when they change.

@@ -183,7 +183,7 @@ pub fn validate(
         data: "/data".into(),
         workers: usize::from(node.workers),
         log: log(mode, uid),
-        listeners: node_listeners(listeners),
+        listeners: node_listeners(listeners, &mut errors),
         limits: config::ConnectionLimits {
             max_connections: node.max_connections,
             max_connections_per_address: node.max_connections_per_address,
@@ -315,16 +315,21 @@ fn drain_deadline(text: &DurationText, errors: &mut Errors) -> Span {
     span
 }
 
-fn node_listeners(listeners: &api::Listeners) -> config::Listeners {
+fn node_listeners(listeners: &api::Listeners, errors: &mut Errors) -> config::Listeners {
     let any = |port| std::net::SocketAddr::from(([0, 0, 0, 0], port));
     let file = |directory: &str, name: &str| std::path::Path::new(directory).join(name);
     config::Listeners {
         irc: listeners.irc.enabled.then(|| TcpListener { address: any(ports::IRC) }),
-        ircs: listeners.ircs.as_ref().map(|_| config::SecureTcpListener {
+        ircs: listeners.ircs.as_ref().map(|ircs| config::SecureTcpListener {
             address: any(ports::IRCS),
             certificate_file: file(IRCS_DIRECTORY, names::CERTIFICATE_KEY),
             key_file: file(IRCS_DIRECTORY, names::PRIVATE_KEY_KEY),
-            sts_duration: None,
+            sts_duration: ircs
+                .sts_duration
+                .as_ref()
+                .map(|text| errors.span("spec.listeners.ircs.stsDuration", text)),
+            // Clients know the Service.
+            sts_port: std::num::NonZeroU16::new(ircs.port),
         }),
         web: listeners.web.enabled.then(|| config::WebListener {
             address: any(ports::WEB),

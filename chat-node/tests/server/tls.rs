@@ -295,6 +295,9 @@ fn clients_are_told_where_tls_is() {
     client.send("CAP REQ :sts");
     client.wait(" NAK :sts");
 
+    let behind = Place::with(2090, ", stsPort: 7000");
+    assert_eq!(offered(Client::tcp(&behind.node), " 302"), Some("sts=port=7000".to_owned()));
+
     let data = directory();
     let without = Node::start(&data.path().join("node"));
     assert_eq!(offered(Client::tcp(&without), " 302"), None);

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::DurationText;
+
 /// Ports that clients connect to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
@@ -70,6 +72,10 @@ pub struct SecureIrcListener {
     /// `kubectl create secret tls` make them. The nodes take a renewed one without a restart.
     #[schemars(length(min = 1, max = 253))]
     pub certificate_secret: String,
+
+    /// How long clients that know `sts` come over TLS alone once they did, such as 30d; for that one connection when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sts_duration: Option<DurationText>,
 }
 
 /// Web page and IRC over WebSocket, over TLS.

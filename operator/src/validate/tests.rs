@@ -129,15 +129,20 @@ fn a_stateless_room_is_known_to_its_store_by_its_uid() {
 fn listeners_over_tls_are_served_with_the_room_s_certificates_and_are_off_unless_set() {
     let room = valid(json!({
         "mode": {"stateful": {}},
-        "listeners": {"web": {"enabled": false}, "ircs": {"certificateSecret": "a"}, "webs": {"port": 443, "certificateSecret": "b"}},
+        "listeners": {"web": {"enabled": false}, "ircs": {"port": 7000, "certificateSecret": "a", "stsDuration": "30d"}, "webs": {"port": 443, "certificateSecret": "b"}},
     }));
-    assert_eq!(room.ports.named(), [("irc", 6667), ("ircs", 6697), ("webs", 443)]);
+    assert_eq!(room.ports.named(), [("irc", 6667), ("ircs", 7000), ("webs", 443)]);
     assert_eq!(
         (room.certificates.ircs.as_deref(), room.certificates.webs.as_deref()),
         (Some("a"), Some("b"))
     );
     let listeners = &room.config.listeners;
-    assert_eq!(listeners.ircs.as_ref().unwrap().address.port(), contract::ports::IRCS);
+    let ircs = listeners.ircs.as_ref().unwrap();
+    assert_eq!(ircs.address.port(), contract::ports::IRCS);
+    assert_eq!(
+        (ircs.sts_port.map(u16::from), ircs.sts_duration),
+        (Some(7000), Some(Span::from_secs(30 * 86_400)))
+    );
     assert_eq!(listeners.webs.as_ref().unwrap().address.port(), contract::ports::WEBS);
     let small = valid(json!({"mode": {"stateful": {}}}));
     assert!(small.config.listeners.ircs.is_none() && small.config.listeners.webs.is_none());

@@ -274,17 +274,43 @@ impl Link {
                 Err(error) if error.code().is_some() => Vec::new(),
                 Err(error) => return Err(sort(&error, place).into()),
             };
-        let durability = match (persistent, fsync.get(1).map(String::as_str)) {
+        let reads_back = !persistent || self.reads_back(connection, place).await?;
+        let durability = match (persistent && reads_back, fsync.get(1).map(String::as_str)) {
             (true, Some("always")) => Durability::LocalFsync,
             (true, _) => Durability::BestEffort,
             (false, _) => Durability::Memory,
         };
-        self.state().durability = Some(durability);
+        let before = self.state().durability.replace(durability);
+        if !reads_back && before != Some(durability) {
+            tracing::warn!(
+                "the store at {place} may forget everything when it restarts: its user `default` may not write, and \
+                 servers without the fix of redis/redis#14541 or valkey-io/valkey#3983 read their own file with the \
+                 rights of that user. Give it a password instead of taking its rights away"
+            );
+        }
         let run_id = field("run_id").ok_or_else(|| {
             OpenError::Unusable(format!(
                 "the store at {place} does not say which process it is (INFO run_id)"
             ))
         })?;
         Ok(run_id.into())
+    }
+
+    /// Whether the server will read back what it wrote to its append-only file. What scripts wrote is a transaction there,
+    /// and many versions check each against the rights of the user `default`, leaving out what it may not do.
+    async fn reads_back(
+        &self,
+        connection: &mut MultiplexedConnection,
+        place: &str,
+    ) -> Result<bool, OpenError> {
+        let key = Keys::new(&self.options.room).log(ShardId(0));
+        let mut ask = redis::cmd("ACL");
+        ask.arg("DRYRUN").arg("default").arg("XADD").arg(key).arg("*").arg("field").arg("value");
+        match ask.query_async::<String>(connection).await {
+            Ok(answer) => Ok(answer == "OK"),
+            // Nobody to ask: too old for the question, or it is not ours to put.
+            Err(error) if error.code().is_some() => Ok(true),
+            Err(error) => Err(sort(&error, place).into()),
+        }
     }
 }

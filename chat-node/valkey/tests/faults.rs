@@ -11,8 +11,11 @@ use std::{
 };
 
 use chat_log::{
-    log::{Delivery, Follower, Log, Reason, Request},
-    shared::handle::{SharedLogHandle, SharedOptions},
+    log::{Delivery, Durability, Follower, Log, Reason, Request},
+    shared::{
+        handle::{SharedLogHandle, SharedOptions},
+        store::Store,
+    },
 };
 use chat_state::{
     command::{ChannelCommand, Command, CommonCommand, Message, MessageKind, Target},
@@ -303,6 +306,24 @@ fn a_password_that_changes_is_read_again() {
     std::thread::sleep(Duration::from_millis(300));
     server.write_url(&url("second"));
     store_one(&mut node);
+}
+
+#[test]
+fn a_server_that_would_not_read_back_what_it_flushed_is_not_called_durable() {
+    let mut server = TestServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut admin = server.client().expect("a connection");
+    let mut acl = |user: &str, words: &[&str]| {
+        let () = redis::cmd("ACL").arg("SETUSER").arg(user).arg(words).query(&mut admin).expect("a user");
+    };
+    acl("chat", &["on", ">sesame", "~*", "&*", "+@all"]);
+    server.write_url(&format!("redis://chat:sesame@127.0.0.1:{}", server.port()));
+    let durability =
+        |server: &TestServer| open(server).unwrap_or_else(|error| panic!("{error}")).0.store.durability();
+    assert_eq!(durability(&server), Durability::LocalFsync);
+    // As people close a server that has users.
+    acl("default", &["off", "-@all"]);
+    assert_eq!(durability(&server), Durability::Memory);
+    server.kill();
 }
 
 #[test]

@@ -90,7 +90,6 @@ scenarios! {
     scope::second_operator_is_refused "a second operator for the same rooms is told off and touches nothing",
     scope::namespace_has_its_own_operator "an operator of one namespace runs its rooms and no others, by helm and by manifest",
     change::operator_is_not_needed "with the operator stopped people go on talking",
-    install::existing_cluster_is_used "`xtask up` uses a cluster that is there, by its context",
     change::room_is_deleted "delete leaves nothing",
     stateless::plaza_becomes_ready "a stateless room with a store of the operator's: people on all nodes talk",
     stateless::scaled_up_and_down "scaled from 2 to 8 and back: only clients of pods that go come back elsewhere",
@@ -106,6 +105,7 @@ scenarios! {
     stateless::strangers_are_kept_from_the_store "other pods do not reach the store",
     stateless::room_has_its_own_store "a room over somebody's store, with a password in a Secret",
     stateless::plaza_is_deleted "delete leaves nothing, the store's volume included",
+    install::existing_cluster_is_used "`xtask up` uses a cluster that is there, by its context",
 }
 
 /// Images, CRDs and operator, for who measures.

@@ -33,6 +33,9 @@ struct Arguments {
     /// Only these scenarios, in the order in which they are in the whole; each finds what earlier runs left.
     #[arg(long = "scenario", value_name = "NAME", conflicts_with = "numbers")]
     scenarios: Vec<String>,
+    /// The long ones too.
+    #[arg(long)]
+    full: bool,
     /// Measure instead of testing, and write the page here.
     #[arg(long, value_name = "FILE")]
     numbers: Option<PathBuf>,
@@ -53,7 +56,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(usize, usize)> {
-    let Arguments { devcluster, operator, chat_node, store, xtask, nodes, scenarios: names, numbers } =
+    let Arguments { devcluster, operator, chat_node, store, xtask, nodes, scenarios: names, full, numbers } =
         arguments;
     let cluster = Cluster::up(&devcluster, nodes).await?;
     let mut world = World {
@@ -70,5 +73,5 @@ async fn run(arguments: Arguments) -> Result<(usize, usize)> {
         fs::write(&file, page).with_context(|| format!("cannot write {}", file.display()))?;
         return Ok((0, 0));
     }
-    scenarios::run(&mut world, &names).await
+    scenarios::run(&mut world, &names, full).await
 }

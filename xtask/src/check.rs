@@ -15,7 +15,7 @@ pub(crate) struct Options {
     /// Without a cluster: formatting, lints, unit and integration tests.
     #[arg(long, conflicts_with = "full")]
     fast: bool,
-    /// The long ones too: more seeds of the simulation, the cluster's own test.
+    /// The long ones too: more seeds of the simulation, the cluster's own test, scenarios that take their time.
     #[arg(long)]
     full: bool,
 }
@@ -58,7 +58,7 @@ fn in_a_cluster(full: bool) -> Result<()> {
         Step::new(&devcluster).args(["self-test"]).run()?;
     }
     heading("the whole product in a cluster");
-    end_to_end(&devcluster, &[])
+    end_to_end(&devcluster, if full { &["--full"] } else { &[] })
 }
 
 /// Runs the end-to-end program with these arguments more, then takes the cluster down.

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{cluster::Cluster, scenarios::World};
 
+mod pauses;
 mod timeline;
 
 use timeline::{STATIONS, Timeline};
@@ -29,6 +30,7 @@ pub async fn measure(world: &mut World) -> Result<String> {
     crate::scenarios::install(world).await?;
     rooms(&mut page, world).await?;
     world.cluster.kubectl(&["delete", "namespace", NAMESPACE, "--wait", "--timeout=120s"]).await?;
+    pauses::measure(&mut page, world).await?;
     Ok(page)
 }
 

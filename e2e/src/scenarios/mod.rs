@@ -108,20 +108,26 @@ scenarios! {
     install::existing_cluster_is_used "`xtask up` uses a cluster that is there, by its context",
 }
 
+/// Those that take long for what they show; they run when everything is asked for.
+const LONG: [&str; 3] = ["namespace_has_its_own_operator", "kubernetes_node_is_cut_off", "autoscaler_scales"];
+
 /// Images, CRDs and operator, for who measures.
 pub async fn install(world: &mut World) -> Result<()> {
     install::operator_comes_by_helm(world).await.map(drop)
 }
 
-/// Runs them, or those that are named; prints a line each. Returns how many passed and failed; the rest is not run after a failure, since each
-/// builds on what the earlier ones left.
-pub async fn run(world: &mut World, only: &[String]) -> Result<(usize, usize)> {
+/// Runs them, or those that are named; the long ones where they are named or `full` is wanted. Prints a line each. Returns
+/// how many passed and failed; the rest is not run after a failure, since each builds on what the earlier ones left.
+pub async fn run(world: &mut World, only: &[String], full: bool) -> Result<(usize, usize)> {
     let known = |name: &str| ALL.iter().any(|(known, _)| *known == name);
     if let Some(unknown) = only.iter().find(|name| !known(name)) {
         let names: Vec<&str> = ALL.iter().map(|(name, _)| *name).collect();
         bail!("there is no scenario {unknown}; there are {}", names.join(", "));
     }
-    let chosen = |name: &str| only.is_empty() || only.iter().any(|chosen| chosen == name);
+    let chosen = |name: &str| match only {
+        [] => full || !LONG.contains(&name),
+        only => only.iter().any(|chosen| chosen == name),
+    };
     if !only.is_empty() {
         // Whatever is among them finds its images.
         install::build_images(world).await?;
@@ -166,5 +172,20 @@ async fn look_around(world: &World) {
     ] {
         let text = world.cluster.kubectl(args).await.unwrap_or_else(|error| format!("{error:#}"));
         eprintln!("\n    $ kubectl {}\n{text}", args.join(" "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_the_long_ones_exist() {
+        for (at, (name, _)) in ALL.iter().enumerate() {
+            assert!(ALL[..at].iter().all(|(other, _)| other != name), "{name} is there twice");
+        }
+        for long in LONG {
+            assert!(ALL.iter().any(|(name, _)| *name == long), "there is no scenario {long}");
+        }
     }
 }

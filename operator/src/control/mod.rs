@@ -20,4 +20,4 @@ pub use window::Window;
 pub const NODE_NAME: &str = "chat-node.chatroom.dev";
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -38,7 +38,7 @@ fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
 }
 
 /// A node's end, as a node configures it.
-fn acceptor(files: &NodeFiles) -> TlsAcceptor {
+pub(crate) fn acceptor(files: &NodeFiles) -> TlsAcceptor {
     let provider = Arc::new(default_provider());
     let mut clients = RootCertStore::empty();
     for authority in certificates(&files.authorities) {

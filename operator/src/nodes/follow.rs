@@ -92,7 +92,10 @@ async fn open(door: &Door) -> Result<hyper::body::Incoming, String> {
     // Made for each connection: they last, and the certificates change with time.
     let connector = control::connector(authority, Timestamp::now());
     let name = ServerName::try_from(control::NODE_NAME).expect("the name is one of DNS");
-    ask(connector.connect(name, stream).await.map_err(text)?, door).await
+    let stream = connector.connect(name, stream).await.map_err(|error| {
+        format!("{} (a certificate that was just renewed reaches a node within two minutes)", text(error))
+    })?;
+    ask(stream, door).await
 }
 
 async fn ask<S>(stream: S, door: &Door) -> Result<hyper::body::Incoming, String>
@@ -134,17 +137,27 @@ mod tests {
     };
 
     use super::*;
-    use crate::{control::Root, nodes::Follower, testing};
+    use crate::{
+        control::{self, Authority, Root},
+        nodes::Follower,
+        testing,
+    };
 
     const UID: &str = "lounge-0-uid";
 
     /// A follower of a node that the test plays.
     async fn followed() -> (Arc<Followers>, crate::nodes::Notices, TcpListener) {
+        followed_with(None).await
+    }
+
+    async fn followed_with(
+        authority: Option<Authority>,
+    ) -> (Arc<Followers>, crate::nodes::Notices, TcpListener) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (followers, notices) = Followers::new(Root::new([7; 32]));
         let address = listener.local_addr().unwrap();
-        // As `pods_changed` finds it: the port is that of a pod, which the test's listener does not have.
-        let door = Door { address: ([127, 0, 0, 1], contract::ports::ADMIN).into(), authority: None };
+        // As `pod_changed` finds it: the port is that of a pod, which the test's listener does not have.
+        let door = Door { address: ([127, 0, 0, 1], contract::ports::ADMIN).into(), authority };
         let follows = follow(Arc::clone(&followers), UID.into(), Door { address, ..door.clone() });
         let task = tokio::spawn(follows);
         let follower = Follower {
@@ -225,6 +238,30 @@ mod tests {
         let _ = node.write_all(&endless).await;
         notices.recv().await.unwrap();
         assert!(matches!(followers.view(UID), NodeView::Silent(why) if why.contains("longer than")));
+    }
+
+    #[tokio::test]
+    async fn a_node_with_a_control_port_is_asked_over_tls_and_heard_if_it_is_the_room_s() {
+        let of = |uid| Root::new([7; 32]).authority("default", uid);
+        let (followers, mut notices, listener) = followed_with(Some(of("room-uid"))).await;
+        let files = |authority: Authority| authority.node_files(Timestamp::now());
+
+        let stranger = control::tests::acceptor(&files(of("another-uid")));
+        let (stream, _) = listener.accept().await.unwrap();
+        assert!(stranger.accept(stream).await.is_err());
+        notices.recv().await.unwrap();
+        let NodeView::Silent(why) = followers.view(UID) else { panic!("it was heard") };
+        assert!(why.contains("https://127.0.0.1") && why.contains("certificate"), "{why}");
+
+        let node = control::tests::acceptor(&files(of("room-uid")));
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = node.accept(stream).await.unwrap();
+        let length = stream.read(&mut [0; 1024]).await.unwrap();
+        assert!(length > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        stream.write_all(&line(NodeState::Serving)).await.unwrap();
+        notices.recv().await.unwrap();
+        assert_eq!(followers.view(UID), NodeView::Heard(testing::serving_node()));
     }
 
     #[tokio::test]

@@ -63,6 +63,10 @@ impl Worker {
         if ours && matches!(outcome, Outcome::Refused(Refusal::UnknownNode)) {
             self.given_up = true;
         }
+        #[cfg(feature = "mutations")]
+        if chat_state::mutation::is(chat_state::mutation::Mutation::DroppedGoesOn) {
+            self.given_up = false;
+        }
         match outcome {
             Outcome::Repeated => return,
             Outcome::Happened(event) => {
@@ -142,6 +146,10 @@ impl Worker {
             }
             EventKind::NodeDropped { incarnation, .. } if Some(*incarnation) == self.incarnation => {
                 self.given_up = true;
+                #[cfg(feature = "mutations")]
+                if chat_state::mutation::is(chat_state::mutation::Mutation::DroppedGoesOn) {
+                    self.given_up = false;
+                }
             }
             EventKind::Opened { user, session, request, .. } if ours && self.asked_here(*request) => {
                 self.opened(*request, *user, *session);

@@ -57,6 +57,11 @@ impl Worker {
             let place = match self.place_of(seen) {
                 Some(Ok(position)) => position,
                 Some(Err(left)) => {
+                    #[cfg(feature = "mutations")]
+                    if chat_state::mutation::is(chat_state::mutation::Mutation::LossUntold) {
+                        places.insert(seen.shard, left);
+                        continue;
+                    }
                     lost.insert(seen.shard, left);
                     left
                 }

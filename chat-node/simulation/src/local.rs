@@ -11,6 +11,7 @@ use chat_log::{
     identity::Identity,
     local::{LocalLog, LocalOptions, OpenError},
     log::{Reason, Request},
+    wal::WalError,
 };
 use chat_state::{
     entry::Entry,
@@ -70,7 +71,11 @@ impl OwnLog {
         truth: &mut Truth,
     ) -> Result<Found, Stop> {
         let machine = &site.machine;
-        let opening = |error: &OpenError| failing(machine, &error.to_string());
+        let opening = |error: &OpenError| match error {
+            // It waits for space, by starting again and again.
+            OpenError::Wal(WalError::NoSpace { .. }) if machine.is_full() => Stop::Fault,
+            error => failing(machine, &error.to_string()),
+        };
         let (log, recovered) =
             LocalLog::open(machine.disk(), &options(plan)).map_err(|error| opening(&error))?;
         env.note(format_args!("opened: {:?}", recovered.report));

@@ -1,8 +1,8 @@
 //! `chat-simulation`: runs seeds and says which of them broke a promise.
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
-use chat_simulation::{Report, run};
+use chat_simulation::{Counts, Report, run};
 
 const USAGE: &str = "usage:
   chat-simulation --seed N [--trace]     one seed, with everything that happens
@@ -28,19 +28,21 @@ fn main() -> ExitCode {
 
 #[cfg(feature = "mutations")]
 fn mutations() -> ExitCode {
-    use chat_simulation::mutations::{ALL, SEEDS, first_catch};
+    use chat_simulation::mutations::{ALL, SEEDS};
 
     std::panic::set_hook(Box::new(|_| {}));
-    println!("| mutation | first seed | caught by |\n|---|---|---|");
+    println!("| mutation | rooms of | first seed | caught by |\n|---|---|---|---|");
     let mut survivors = 0;
-    for (name, mutation) in ALL {
-        match first_catch(*mutation) {
-            Some(Report { seed, violation: Some(violation), .. }) => {
-                println!("| {name} | {seed} | {} |", violation.checker);
-            }
-            _ => {
-                survivors += 1;
-                println!("| {name} | none in {SEEDS} | **nothing** |");
+    for known in ALL {
+        for (rooms, caught) in known.first_catches() {
+            match caught {
+                Some(Report { seed, violation: Some(violation), .. }) => {
+                    println!("| {} | {rooms} | {seed} | {} |", known.name, violation.checker);
+                }
+                _ => {
+                    survivors += 1;
+                    println!("| {} | {rooms} | none in {SEEDS} | **nothing** |", known.name);
+                }
             }
         }
     }
@@ -64,12 +66,19 @@ fn many(count: &str, from: &str) -> ExitCode {
     };
     std::panic::set_hook(Box::new(|_| {}));
     let mut failed = 0;
+    let mut rooms: BTreeMap<&str, (u64, Counts)> = BTreeMap::new();
     for seed in from..from.saturating_add(count) {
         let report = run(seed, false);
+        let (runs, counts) = rooms.entry(report.room.name()).or_default();
+        *runs += 1;
+        *counts += report.counts;
         if let Some(violation) = &report.violation {
             failed += 1;
             println!("seed {seed}: {violation}");
         }
+    }
+    for (room, (runs, counts)) in rooms {
+        println!("{runs} rooms of {room}: {counts:?}");
     }
     println!("{count} seeds, {failed} broke a promise");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -147,7 +147,7 @@ impl Plan {
             workers: *chance.pick(&[1, 2]),
             clients: 2 + chance.index(5),
             steps: if shared { 1_500 + chance.below(4_000) } else { 600 + chance.below(2_400) },
-            step_ms: *chance.pick(if shared { &[5, 20, 60] } else { &[2, 10, 40] }),
+            step_ms: *chance.pick(if shared { &[3, 10, 40] } else { &[2, 10, 40] }),
             segment_bytes: *chance.pick(&[12 << 10, 32 << 10, 1 << 20]),
             resume_window_ms: *chance.pick(&[2_000, 20_000, 300_000]),
             batch: *chance.pick(&[1, 4, 64]),

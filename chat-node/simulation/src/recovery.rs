@@ -35,6 +35,10 @@ pub(crate) fn try_rot(
     }
     drop((log, recovered));
     let files = rotten.disk().list().unwrap_or_default();
+    if files.iter().all(|file| file.name != last) {
+        // Opening has put it away.
+        return Ok(false);
+    }
     let others: Vec<_> = files.iter().filter(|file| file.name != last && file.length > 0).collect();
     if others.is_empty() || env.chance.one_in(2) {
         rotten.rot(&last, end, &mut env.chance);

@@ -4,6 +4,7 @@
 //! and a restart can do to commands and their answers.
 
 mod data;
+mod mutated;
 mod seat;
 mod store;
 

@@ -1,6 +1,6 @@
 //! A run: what can happen next, and which of it does.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::AddAssign};
 
 use chat_log::disk::memory::Loss;
 use chat_state::ids::{Lineage, ShardId};
@@ -23,6 +23,7 @@ use crate::{
 
 /// Steps in which everything must be answered once the faults have stopped.
 const HEALING_STEPS: u64 = 60_000;
+const HEALING_STEP_MS: u64 = 5;
 
 /// A node that drains ends after this time in any case.
 const DRAIN_MS: u64 = 5_000;
@@ -72,6 +73,42 @@ pub struct Counts {
     pub entries: u64,
     pub acknowledged: u64,
     pub gaps: u64,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        // None is to be forgotten.
+        let Self {
+            steps,
+            crashes,
+            ended,
+            drained,
+            restarts,
+            losses,
+            connections,
+            cuts,
+            snapshots,
+            disk_full,
+            rot_refused,
+            entries,
+            acknowledged,
+            gaps,
+        } = other;
+        self.steps += steps;
+        self.crashes += crashes;
+        self.ended += ended;
+        self.drained += drained;
+        self.restarts += restarts;
+        self.losses += losses;
+        self.connections += connections;
+        self.cuts += cuts;
+        self.snapshots += snapshots;
+        self.disk_full += disk_full;
+        self.rot_refused += rot_refused;
+        self.entries += entries;
+        self.acknowledged += acknowledged;
+        self.gaps += gaps;
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -171,7 +208,9 @@ impl World {
 
     fn step(&mut self) -> Result<(), Violation> {
         self.counts.steps += 1;
-        let time = self.env.chance.below(self.plan.step_ms + 1);
+        // Steps are what everything takes; when all has to come to rest, they must not be too slow for the clocks.
+        let most_ms = if self.healing { self.plan.step_ms.min(HEALING_STEP_MS) } else { self.plan.step_ms };
+        let time = self.env.chance.below(most_ms + 1);
         self.env.advance(time);
         let possible = self.possible();
         let total: u64 = possible.iter().map(|(weight, _)| weight).sum();
@@ -398,7 +437,9 @@ impl World {
 
     fn down(&mut self, slot: usize) {
         let place = &mut self.places[slot];
-        place.node = None;
+        if let Some(LogEnd::Shared(seat)) = place.node.take().map(|node| node.log) {
+            self.counts.snapshots += seat.saved;
+        }
         if let Home::Store(store) = &mut self.home {
             place.boots_at_ms = self.env.now_ms() + self.env.chance.below(8_000);
             store.abandon(slot, &mut self.env.chance);

@@ -22,6 +22,20 @@ pub enum Mutation {
     StaleExpiry,
     /// What `apply` makes of an entry depends on who applies it.
     NodeLocalSetting,
+    /// An append without an answer is sent again after those that waited behind it.
+    RetryOvertakes,
+    /// What a store answered and lost again is not missed.
+    LossUnnoticed,
+    /// A client that saw what a store lost is not told.
+    LossUntold,
+    /// A worker that lags is not given what it lagged by.
+    LaggingMissesEntries,
+    /// A node whose life the room has ended goes on.
+    DroppedGoesOn,
+    /// Appends name no lineage, and are made before the store was compared with what the node has.
+    AppendWithoutLineage,
+    /// A store's next process goes on under the same lineage.
+    LineageGoesOn,
 }
 
 thread_local! {

@@ -78,6 +78,10 @@ impl Followers {
         self.all.retain(|_, following| {
             if let Progress::Live = following.progress {
                 if following.sender.backlog() > most_bytes {
+                    #[cfg(feature = "mutations")]
+                    if chat_state::mutation::is(chat_state::mutation::Mutation::LaggingMissesEntries) {
+                        return !following.sender.is_gone();
+                    }
                     following.progress = Progress::Behind { after: before.to_vec(), asked: false };
                 } else {
                     return following.sender.send(Delivery::Committed(Arc::clone(batch)), bytes).is_ok();

@@ -38,6 +38,8 @@ struct Lane {
     read: Index,
     /// Appends that landed and were not read back yet: where, and the last of the node's stream in each.
     landed: VecDeque<(Index, Stamp)>,
+    #[cfg(feature = "mutations")]
+    overtaken: Option<Flight>,
 }
 
 /// An append that was not answered yet.
@@ -145,6 +147,8 @@ impl Lanes {
     pub fn can_launch(&self) -> bool {
         self.lanes.iter().any(|lane| match &lane.flight {
             Some(flight) => !flight.sent,
+            #[cfg(feature = "mutations")]
+            None if lane.overtaken.is_some() => true,
             None => !lane.waiting.is_empty(),
         })
     }
@@ -152,6 +156,10 @@ impl Lanes {
     /// The next append of a shard, if none is on its way. `refused` gets what cannot be sent at all.
     pub fn launch(&mut self, shard: ShardId, refused: &mut Vec<(Asked, Reason)>) -> Option<Launch> {
         let lane = self.lanes.get_mut(usize::from(shard.0))?;
+        #[cfg(feature = "mutations")]
+        if lane.flight.is_none() && lane.waiting.is_empty() {
+            lane.flight = lane.overtaken.take();
+        }
         match &mut lane.flight {
             Some(flight) if flight.sent => return None,
             Some(flight) => {
@@ -242,6 +250,13 @@ impl Lanes {
             Answer::Unknown => {
                 flight.sent = false;
                 flight.doubtful = true;
+                #[cfg(feature = "mutations")]
+                if chat_state::mutation::is(chat_state::mutation::Mutation::RetryOvertakes)
+                    && !lane.waiting.is_empty()
+                    && lane.overtaken.is_none()
+                {
+                    lane.overtaken = lane.flight.take();
+                }
                 Vec::new()
             }
         }
@@ -269,6 +284,10 @@ impl Lanes {
         while let Some((landed, stamp)) = lane.landed.front().copied().filter(|(landed, _)| *landed <= index)
         {
             lane.landed.pop_front();
+            #[cfg(feature = "mutations")]
+            if chat_state::mutation::is(chat_state::mutation::Mutation::LossUnnoticed) {
+                continue;
+            }
             if landed == index && entry.proposals.iter().all(|proposal| proposal.producer != stamp) {
                 // The stream of this node has a hole now, and nothing that follows would be taken.
                 return Err(ReadError::Lost { shard, index });

@@ -160,7 +160,7 @@ impl Life {
                     };
                     self.ended(&error);
                 }
-                None => self.record(|record| record.last_problem = "there is nowhere to connect to".into()),
+                None => self.record(|record| record.problem("there is nowhere to connect to")),
             }
             sleep(self.come_back).await;
         }
@@ -173,7 +173,7 @@ impl Life {
     fn ended(&mut self, why: &str) {
         let resumes = self.habits.resumes;
         self.record(|record| {
-            why.clone_into(&mut record.last_problem);
+            record.problem(why);
             if let Some(stay) = record.stays.last_mut().filter(|stay| stay.ended.is_none()) {
                 stay.ended = Some(why.to_owned());
             }

@@ -33,6 +33,8 @@ pub struct Pause {
     /// Whether it lost its connection.
     pub moved: bool,
     pub longest: Duration,
+    /// What went wrong in it.
+    pub by: Vec<String>,
 }
 
 /// A connection that ended.
@@ -205,6 +207,7 @@ impl Group {
                 resumes: client.habits.resumes,
                 moved: ended.iter().any(|ended| ended.client == record.name),
                 longest: record.longest_pause,
+                by: record.paused_by.clone(),
             })
         };
         writers.map(of_client).collect()

@@ -49,10 +49,14 @@ pub struct Record {
     pub slowest: Duration,
     /// Longest time between two acknowledgements, while it tried, since somebody last asked anew.
     pub longest_pause: Duration,
+    /// What went wrong in the longest pause.
+    pub paused_by: Vec<String>,
     /// Lines that no client should ever get.
     pub complaints: BTreeSet<String>,
     /// Why the last connection ended.
     pub last_problem: String,
+    /// What has gone wrong since the last acknowledgement.
+    pub(crate) problems: Vec<String>,
     pub(crate) times: BTreeMap<u64, Times>,
     /// When the last acknowledgement came; `None` if it has not tried ever since.
     pub(crate) heard_at: Option<Instant>,
@@ -80,8 +84,12 @@ impl Record {
         };
         times.acknowledged = Some(now);
         self.slowest = self.slowest.max(now - times.sent);
-        if let Some(before) = self.heard_at.replace(now) {
-            self.longest_pause = self.longest_pause.max(now - before);
+        let problems = std::mem::take(&mut self.problems);
+        if let Some(before) = self.heard_at.replace(now)
+            && now - before > self.longest_pause
+        {
+            self.longest_pause = now - before;
+            self.paused_by = problems;
         }
         self.acknowledged.insert(id, msgid.to_owned());
     }
@@ -108,6 +116,13 @@ impl Record {
         self.given_up.extend(pending.into_iter().map(|(id, _)| id));
     }
 
+    pub(crate) fn problem(&mut self, what: &str) {
+        what.clone_into(&mut self.last_problem);
+        if self.problems.len() < PROBLEMS {
+            self.problems.push(what.to_owned());
+        }
+    }
+
     /// Connections that ended by themselves.
     pub fn reconnects(&self) -> usize {
         self.stays.iter().filter(|stay| stay.ended.is_some() && !stay.on_request).count()
@@ -121,5 +136,7 @@ impl Record {
     }
 }
 
+/// Problems kept of one pause.
+const PROBLEMS: usize = 16;
 /// More than a client has on its way at a time.
 const PENDING_AMONG: usize = 64;

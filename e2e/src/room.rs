@@ -139,11 +139,17 @@ impl Room<'_> {
 
     /// Where IRC clients outside of the cluster connect to: the room's NodePort on each Kubernetes node.
     pub async fn irc_addresses(&self, down: &[usize]) -> Result<Vec<SocketAddr>> {
+        self.addresses("irc", down).await
+    }
+
+    /// The NodePort of the Service's port of that name, on each Kubernetes node that is not down.
+    pub async fn addresses(&self, name: &str, down: &[usize]) -> Result<Vec<SocketAddr>> {
         let service =
             self.cluster.json(&["get", "service", self.name, "--namespace", self.namespace]).await?;
         let ports = service["spec"]["ports"].as_array().context("the Service has no ports")?;
-        let irc = ports.iter().find(|port| port["name"] == "irc").context("the Service has no port irc")?;
-        let port = irc["nodePort"].as_u64().and_then(|port| u16::try_from(port).ok());
+        let found = ports.iter().find(|port| port["name"] == name);
+        let found = found.with_context(|| format!("the Service has no port {name}"))?;
+        let port = found["nodePort"].as_u64().and_then(|port| u16::try_from(port).ok());
         Ok(self.cluster.node_ports(port.context("the Service has no NodePort")?, down))
     }
 

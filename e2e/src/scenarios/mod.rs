@@ -8,6 +8,7 @@ mod install;
 mod refuse;
 mod scope;
 mod stateless;
+mod tls;
 mod visitor;
 
 use std::{path::PathBuf, time::Instant};
@@ -89,6 +90,7 @@ scenarios! {
     disk::volume_is_full "the volume is full: writes are refused, reading goes on, with space it goes on",
     scope::second_operator_is_refused "a second operator for the same rooms is told off and touches nothing",
     scope::namespace_has_its_own_operator "an operator of one namespace runs its rooms and no others, by helm and by manifest",
+    tls::room_serves_over_tls "a room over TLS: it names the Secret it waits for, then serves IRC and the page with it",
     change::operator_is_not_needed "with the operator stopped people go on talking",
     change::room_is_deleted "delete leaves nothing",
     stateless::plaza_becomes_ready "a stateless room with a store of the operator's: people on all nodes talk",

@@ -86,12 +86,12 @@ impl Act {
         }
         let longest = |moved: bool| {
             let of = pauses.iter().filter(|pause| pause.resumes && pause.moved == moved);
-            of.map(|pause| pause.longest)
-                .max()
-                .map_or("-".to_owned(), |longest| format!("{:.1} s", longest.as_secs_f64()))
+            of.max_by_key(|pause| pause.longest).map_or("-".to_owned(), |pause| {
+                format!("{:.1} s {:?}", pause.longest.as_secs_f64(), pause.by)
+            })
         };
         let told = format!(
-            "{} pods went, {} connections ended; longest pause {} of who stayed, {} of who resumed; {found}",
+            "{} pods went, {} connections ended; longest pause of who stayed {}, of who resumed {}; {found}",
             gone.len(),
             ended.len(),
             longest(false),

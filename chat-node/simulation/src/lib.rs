@@ -1,13 +1,17 @@
-//! A seeded simulation of a node: the real log, state machines and sessions above a simulated disk, clock, network and
-//! randomness, with simulated clients that speak real lines.
+//! A seeded simulation of a room: the real log, state machines and sessions above a simulated disk or store, clock,
+//! network and randomness, with simulated clients that speak real lines.
 //!
 //! A seed decides everything: what the clients do, how their bytes arrive, in which order the shards reach the
-//! workers, when the process dies and what the disk then holds. The rules of logs and shards are checked while it
-//! runs and at its end. The same seed gives the same run.
+//! workers, when a process dies and what its disk then holds, what becomes of commands on their way to the store and of
+//! the answers. The rules of logs and shards are checked while it runs and at its end. The same seed gives the same run.
+//!
+//! Half of the seeds are rooms of one node on its own disk. The others have one to four nodes over a modelled store, a
+//! quarter of these one that may come back without its last commands.
 
 mod archive;
 mod chance;
 mod client;
+mod counts;
 mod env;
 mod expected;
 mod faults;
@@ -20,6 +24,7 @@ mod network;
 mod node;
 mod plan;
 mod recovery;
+mod settled;
 mod shared;
 mod truth;
 mod violation;
@@ -27,9 +32,9 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+pub use counts::Counts;
 pub use plan::Room;
 pub use violation::{Checker, Violation};
-pub use world::Counts;
 use world::World;
 
 /// How a run went.

@@ -6,7 +6,8 @@ use chat_simulation::{Counts, Report, run};
 
 const USAGE: &str = "usage:
   chat-simulation --seed N [--trace]     one seed, with everything that happens
-  chat-simulation --seeds COUNT [--from N]   many, from N (0) on
+  chat-simulation --seeds COUNT [--from N]   many, from N (0) on: of each eight, four rooms of one node, three of
+                                         several over a store, one of several over a store that loses
   chat-simulation --mutations            known bugs, and which seed catches each (feature `mutations`)";
 
 fn main() -> ExitCode {

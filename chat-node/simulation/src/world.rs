@@ -1,12 +1,13 @@
 //! A run: what can happen next, and which of it does.
 
-use std::{collections::BTreeMap, ops::AddAssign};
+use std::collections::BTreeMap;
 
 use chat_log::disk::memory::Loss;
 use chat_state::ids::{Lineage, ShardId};
 
 use crate::{
     client::{Client, Phase},
+    counts::Counts,
     env::Env,
     expected,
     faults::Fault,
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// Steps in which everything must be answered once the faults have stopped.
-const HEALING_STEPS: u64 = 60_000;
+pub(crate) const HEALING_STEPS: u64 = 60_000;
 const HEALING_STEP_MS: u64 = 5;
 
 /// A node that drains ends after this time in any case.
@@ -51,64 +52,6 @@ pub(crate) struct Place {
     pub(crate) frozen_until_ms: u64,
     /// When a node that drains ends in any case.
     ends_at_ms: u64,
-}
-
-/// What a run amounted to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub steps: u64,
-    pub crashes: u64,
-    /// Nodes that ended because the store or the room had gone on without them.
-    pub ended: u64,
-    pub drained: u64,
-    /// Processes of the store that ended.
-    pub restarts: u64,
-    /// Those that came back without entries.
-    pub losses: u64,
-    pub connections: u64,
-    pub cuts: u64,
-    pub snapshots: u64,
-    pub disk_full: u64,
-    pub rot_refused: u64,
-    pub entries: u64,
-    pub acknowledged: u64,
-    pub gaps: u64,
-}
-
-impl AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        // None is to be forgotten.
-        let Self {
-            steps,
-            crashes,
-            ended,
-            drained,
-            restarts,
-            losses,
-            connections,
-            cuts,
-            snapshots,
-            disk_full,
-            rot_refused,
-            entries,
-            acknowledged,
-            gaps,
-        } = other;
-        self.steps += steps;
-        self.crashes += crashes;
-        self.ended += ended;
-        self.drained += drained;
-        self.restarts += restarts;
-        self.losses += losses;
-        self.connections += connections;
-        self.cuts += cuts;
-        self.snapshots += snapshots;
-        self.disk_full += disk_full;
-        self.rot_refused += rot_refused;
-        self.entries += entries;
-        self.acknowledged += acknowledged;
-        self.gaps += gaps;
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -544,6 +487,9 @@ impl World {
                     });
                     if let Some(link) = link {
                         link.ending = true;
+                        if !link.dead {
+                            self.clients[link.client].ended(&self.env);
+                        }
                     }
                 }
                 hand.worker.take_dirty();
@@ -585,93 +531,5 @@ impl World {
                 Ok(())
             }
         }
-    }
-
-    /// Every node runs, and has nothing to do.
-    fn is_up(&self) -> bool {
-        let quiet = |place: &Place| place.node.as_ref().is_some_and(|node| node.is_quiet(&self.home));
-        let store = match &self.home {
-            Home::Disk(_) => true,
-            Home::Store(store) => store.is_quiet(),
-        };
-        store && self.places.iter().all(quiet)
-    }
-
-    fn is_settled(&self) -> bool {
-        let quiet = |link: &Link| {
-            let node = self.places[link.slot].node.as_ref();
-            !link.dead && node.is_some_and(|node| link.is_quiet(node))
-        };
-        self.is_up()
-            && self.clients.iter().all(Client::is_settled)
-            && self.links.values().all(quiet)
-            && self.truth.directory.closing().next().is_none()
-            && self.nodes_are_known()
-    }
-
-    /// The directory has the nodes that run, and no other.
-    fn nodes_are_known(&self) -> bool {
-        let running: Vec<_> =
-            self.places.iter().filter_map(|place| place.node.as_ref()?.incarnation()).collect();
-        let known: Vec<_> = self.truth.directory.nodes().map(|(life, _)| life).collect();
-        known.len() == running.len() && known.iter().all(|life| running.contains(life))
-    }
-
-    fn unsettled(&self) -> String {
-        let waiting: Vec<String> = self
-            .clients
-            .iter()
-            .enumerate()
-            .filter(|(_, client)| !client.is_settled())
-            .map(|(number, client)| format!("c{number}: {:?}, {} open", client.phase, client.open_sends()))
-            .collect();
-        let closing = self.truth.directory.closing().count();
-        let nodes: Vec<_> = self
-            .places
-            .iter()
-            .map(|place| place.node.as_ref().map(|node| (node.takes_clients(), node.is_quiet(&self.home))))
-            .collect();
-        let known = self.nodes_are_known();
-        format!(
-            "after {HEALING_STEPS} steps without faults: nodes {nodes:?}, known {known}, {closing} closing, {waiting:?}"
-        )
-    }
-
-    /// Everything that holds when all is quiet.
-    fn check(&mut self) -> Result<(), Violation> {
-        expected::check_history(&self.truth)?;
-        self.check_replicas()?;
-        for client in &self.clients {
-            let present = client.lives.len();
-            for (n, life) in client.lives.iter().enumerate() {
-                let whole = n + 1 == present && !life.over;
-                expected::check_life(life, whole, &self.truth)?;
-                if whole && !life.lost_sight {
-                    expected::check_view(client, life, &self.truth)?;
-                }
-                self.counts.acknowledged += life.acknowledged.len() as u64;
-                self.counts.gaps += life.gaps.values().map(|gaps| gaps.len() as u64).sum::<u64>();
-            }
-        }
-        self.counts.entries = self.truth.shards().map(|shard| self.truth.last(shard).0).sum();
-        Ok(())
-    }
-
-    /// Every replica has everything, and all are the same.
-    fn check_replicas(&self) -> Result<(), Violation> {
-        for (slot, place) in self.places.iter().enumerate() {
-            let Some(node) = &place.node else { continue };
-            for (number, hand) in node.hands.iter().enumerate() {
-                let who = format!("worker {number} of node {slot}");
-                for shard in self.truth.shards() {
-                    let (directory, channels) = (hand.worker.directory(), hand.worker.channels());
-                    let index = hand.index(shard);
-                    let last = self.truth.last(shard);
-                    ensure!(index == last, Replicas, "{who} is at {index} of {last} in shard {shard}");
-                    self.truth.compare(directory, channels, shard, &who)?;
-                }
-            }
-        }
-        Ok(())
     }
 }

@@ -52,6 +52,8 @@ pub(crate) struct Client {
     told_a_gap: bool,
     /// Since when the session is without its connection, as far as the client knows.
     cut_at_ms: u64,
+    /// When the server ended the present connection, of which the client may hear late.
+    ended_at_ms: Option<u64>,
     resumed_nick: String,
     nicks_tried: u64,
     pub(crate) connect_at_ms: u64,
@@ -114,6 +116,7 @@ impl Client {
             attached: false,
             told_a_gap: false,
             cut_at_ms: 0,
+            ended_at_ms: None,
             resumed_nick: String::new(),
             nicks_tried: 0,
             connect_at_ms: 0,
@@ -151,6 +154,7 @@ impl Client {
 
     /// A connection stands.
     pub(crate) fn connected(&mut self, env: &mut Env) {
+        self.ended_at_ms = None;
         self.input.clear();
         self.output.clear();
         self.batches.clear();
@@ -219,6 +223,11 @@ impl Client {
         format!("n{}x{}", self.number, self.nicks_tried)
     }
 
+    /// The server ends the connection.
+    pub(crate) fn ended(&mut self, env: &Env) {
+        self.ended_at_ms = Some(env.now_ms());
+    }
+
     /// The connection is gone, for whatever reason.
     pub(crate) fn disconnected(&mut self, env: &mut Env) {
         self.phase = Phase::Offline;
@@ -231,7 +240,7 @@ impl Client {
         self.input.clear();
         self.batches.clear();
         if std::mem::take(&mut self.attached) {
-            self.cut_at_ms = env.now_ms();
+            self.cut_at_ms = self.ended_at_ms.unwrap_or_else(|| env.now_ms());
         }
         if let (Some(life), false) = (self.lives.last_mut(), self.sends.is_empty()) {
             // One of them may have been refused and the answer lost: then it comes after later ones.

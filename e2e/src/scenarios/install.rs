@@ -22,7 +22,8 @@ use crate::{
 
 pub(super) const OPERATOR_PODS: &str = "app.kubernetes.io/name=chatroom-operator";
 /// Port of probes, metrics and status of a chat node.
-const ADMIN: u16 = 9090;
+/// Probes and metrics; what the operator asks of a node.
+const ADMIN_PORTS: [u16; 2] = [9090, 9443];
 
 /// Values that name the images under test.
 pub(super) fn operator_values(world: &World) -> Vec<String> {
@@ -141,13 +142,15 @@ pub(super) async fn room_becomes_ready(world: &mut World) -> Result<String> {
 pub(super) async fn neighbours_are_kept_out(world: &mut World) -> Result<String> {
     let pod = world.lounge().pod().await?;
     let address = pod["status"]["podIP"].as_str().unwrap_or_default().to_owned();
-    let admin = format!("{address}:{ADMIN}");
-    let check = [admin.as_str(), "--timeout", "5"];
-    let said = visit(world, "neighbour", &check, End::Failed).await?;
-    ensure!(
-        said.contains("connect") || said.contains("timed out"),
-        "the admin port answered a pod that is not the operator:\n{said}"
-    );
+    for port in ADMIN_PORTS {
+        let admin = format!("{address}:{port}");
+        let check = [admin.as_str(), "--timeout", "5"];
+        let said = visit(world, "neighbour", &check, End::Failed).await?;
+        ensure!(
+            said.contains("connect") || said.contains("timed out"),
+            "port {port} answered a pod that is not the operator:\n{said}"
+        );
+    }
     Ok(String::new())
 }
 

@@ -21,7 +21,6 @@ use crate::{
 };
 
 pub(super) const OPERATOR_PODS: &str = "app.kubernetes.io/name=chatroom-operator";
-/// Port of probes, metrics and status of a chat node.
 /// Probes and metrics; what the operator asks of a node.
 const ADMIN_PORTS: [u16; 2] = [9090, 9443];
 

@@ -23,7 +23,7 @@ const BLOCK_MS: usize = 1_000;
 const COUNT: usize = 128;
 
 /// Checksum of an entry's bytes, and its time: entries of the same bytes may get the same index in two histories.
-type Mark = (u32, u64);
+pub(crate) type Mark = (u32, u64);
 
 pub struct ValkeyReader {
     link: Arc<Link>,
@@ -33,8 +33,8 @@ pub struct ValkeyReader {
 }
 
 impl ValkeyReader {
-    pub(crate) fn new(link: Arc<Link>, after: Vec<Index>) -> Self {
-        Self { link, after: after.into_iter().map(|index| (index, None)).collect(), connection: None }
+    pub(crate) fn new(link: Arc<Link>, after: Vec<(Index, Option<Mark>)>) -> Self {
+        Self { link, after, connection: None }
     }
 
     async fn connection(&mut self) -> Result<MultiplexedConnection, StoreError> {
@@ -194,7 +194,7 @@ impl Reader for ValkeyReader {
     }
 }
 
-fn mark(entry: &StoredEntry) -> Mark {
+pub(crate) fn mark(entry: &StoredEntry) -> Mark {
     (crc32c::crc32c(&entry.payload), entry.time_ms)
 }
 

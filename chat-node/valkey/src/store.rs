@@ -15,12 +15,12 @@ use chat_log::{
     snapshot::{NewSnapshot, Snapshot, SnapshotError},
 };
 use chat_state::ids::{Incarnation, Index, ShardId};
-use redis::Value;
+use redis::{Value, aio::MultiplexedConnection};
 
 use crate::{
     error::OpenError,
     link::{Link, Options},
-    reader::{ValkeyReader, entries, unexpected},
+    reader::{Mark, ValkeyReader, entries, mark, unexpected},
     scripts::{APPEND, BEAT, CREATE, FORMAT, LEAVE},
     snapshots,
 };
@@ -29,6 +29,8 @@ pub struct ValkeyStore {
     link: Arc<Link>,
     watch: Mutex<Watch>,
     started: Instant,
+    /// The last entry of each shard when its extent was looked at: what is followed from there is compared with it.
+    ends: Mutex<Vec<(Index, Option<Mark>)>>,
 }
 
 /// A store with what it held when it was opened.
@@ -45,7 +47,7 @@ impl ValkeyStore {
     /// Connects, makes the room's shards unless they are there, and loads what a node starts with.
     pub async fn open(options: Options) -> Result<Opened, OpenError> {
         let link = Arc::new(Link::new(options));
-        let store = Self { link, watch: Mutex::default(), started: Instant::now() };
+        let store = Self { link, watch: Mutex::default(), started: Instant::now(), ends: Mutex::default() };
         for _ in 0..TRIES {
             let snapshots = store.load().await?;
             let extents = store.extents().await?;
@@ -115,6 +117,28 @@ impl ValkeyStore {
         Ok(())
     }
 
+    /// On the connection on which the extents were read, and so by the same process of the server: what the node loads
+    /// from now on is followed by what its reader reads only if this is still there then.
+    async fn note_ends(
+        &self,
+        connection: &mut MultiplexedConnection,
+        extents: &[Extent],
+    ) -> Result<(), StoreError> {
+        let mut pipeline = redis::pipe();
+        for (shard, extent) in self.shards().zip(extents) {
+            let id = format!("{}-0", extent.last);
+            pipeline.cmd("XRANGE").arg(self.link.keys.log(shard)).arg(&id).arg(&id);
+        }
+        let found: Vec<Value> =
+            pipeline.query_async(connection).await.map_err(|error| self.gave_up(&error))?;
+        let mut ends = Vec::with_capacity(extents.len());
+        for ((shard, extent), found) in self.shards().zip(extents).zip(found) {
+            ends.push((extent.last, entries(shard, found)?.first().map(mark)));
+        }
+        *self.ends.lock().expect("no thread panics while it holds the ends") = ends;
+        Ok(())
+    }
+
     /// The connection that was found wanting is made anew for the next command.
     fn gave_up(&self, error: &redis::RedisError) -> StoreError {
         let sorted = self.link.sorted(error);
@@ -154,6 +178,7 @@ impl Store for ValkeyStore {
             let first = entries(shard, oldest)?.first().map_or(Index(last + 1), |entry| entry.index);
             extents.push(Extent { first, last: Index(last), snapshot: Index(snapshot) });
         }
+        self.note_ends(&mut connection, &extents).await?;
         Ok(extents)
     }
 
@@ -171,7 +196,12 @@ impl Store for ValkeyStore {
     }
 
     fn reader(&self, after: Vec<Index>) -> ValkeyReader {
-        ValkeyReader::new(Arc::clone(&self.link), after)
+        let ends = self.ends.lock().expect("no thread panics while it holds the ends");
+        let known = |(shard, index): (usize, Index)| {
+            let end = ends.get(shard).filter(|(end, _)| *end == index);
+            (index, end.and_then(|(_, mark)| *mark))
+        };
+        ValkeyReader::new(Arc::clone(&self.link), after.into_iter().enumerate().map(known).collect())
     }
 
     async fn range(

@@ -44,7 +44,10 @@ impl TestServer {
     }
 
     pub fn write_url(&self, url: &str) {
-        std::fs::write(self.url_file(), format!("{url}\n")).expect("the directory can be written");
+        // As a mounted Secret changes: at once, never seen half written.
+        let next = self.directory.path().join("url.next");
+        std::fs::write(&next, format!("{url}\n")).expect("the directory can be written");
+        std::fs::rename(&next, self.url_file()).expect("the directory can be written");
     }
 
     pub fn port(&self) -> u16 {

@@ -120,7 +120,7 @@ impl Seat {
         store: &mut Store,
         truth: &mut Truth,
     ) -> Result<(Self, StartingPoint), Stop> {
-        let (extents, snapshots, lineages) = store.open(env, truth)?;
+        let (extents, ends, snapshots, lineages) = store.open(env, truth)?;
         let point = StartingPoint::of_store(snapshots, plan.shards);
         let now = env.now_ms();
         env.note(format_args!("node {slot} starts at {extents:?}"));
@@ -133,7 +133,7 @@ impl Seat {
         let seat = Self {
             slot,
             started_ms: now,
-            after: extents.iter().map(|extent| (extent.last, None)).collect(),
+            after: extents.iter().map(|extent| extent.last).zip(ends).collect(),
             log: SharedLog::new(extents, options),
             watch: Watch::default(),
             writer: store.connect(slot, now),

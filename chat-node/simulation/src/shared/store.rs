@@ -52,6 +52,9 @@ pub(crate) struct Store {
     losses: u64,
 }
 
+/// Of each shard its extent, its last entry and its lineage; and the snapshots.
+pub(super) type Opened = (Vec<Extent>, Vec<Option<Arc<StoredEntry>>>, Snapshots, Vec<u32>);
+
 /// A command.
 pub(super) enum Request {
     Append { shard: ShardId, lineage: u32, payload: Arc<[u8]> },
@@ -269,12 +272,8 @@ impl Store {
         Ok(&self.live)
     }
 
-    /// What a node starts with: extents, snapshots, lineages.
-    pub(super) fn open(
-        &mut self,
-        env: &mut Env,
-        truth: &mut Truth,
-    ) -> Result<(Vec<Extent>, Snapshots, Vec<u32>), Violation> {
+    /// What a node starts with.
+    pub(super) fn open(&mut self, env: &mut Env, truth: &mut Truth) -> Result<Opened, Violation> {
         let data = self.told(env, truth)?;
         let mut snapshots = Snapshots::default();
         for shard in data.shards() {
@@ -283,7 +282,9 @@ impl Store {
             }
         }
         let lineages = data.shards().map(|shard| data.head(shard).lineage).collect();
-        Ok((data.extents(), snapshots, lineages))
+        let ends =
+            data.shards().map(|shard| data.head(shard).entry(data.head(shard).last).cloned()).collect();
+        Ok((data.extents(), ends, snapshots, lineages))
     }
 
     pub(super) fn entries_after(

@@ -91,6 +91,11 @@ impl Archive {
                 tracing::debug!(shard = meta.shard.0, index = meta.index.0, "snapshot written");
                 self.newest.insert(meta.shard, (meta.index, saved.chunks));
             }
+            // Another node wrote snapshots meanwhile, and let go of a chunk that this one knows: the next has all of the
+            // history.
+            Err(SnapshotError::UnknownChunk { .. }) => {
+                self.newest.remove(&meta.shard);
+            }
             // The one before stays in force, and the log asks again.
             Err(error) => tracing::warn!(shard = meta.shard.0, %error, "no snapshot could be written"),
         }

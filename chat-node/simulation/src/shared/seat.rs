@@ -3,7 +3,7 @@
 mod reading;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -64,6 +64,8 @@ pub(crate) struct Seat {
     wanted: Vec<(u64, Wanted)>,
     next_beat_ms: u64,
     newest: Newest,
+    /// Shards whose last snapshot named chunks that the store does not have.
+    unknown_chunks: BTreeSet<ShardId>,
     /// Snapshots that it put in force.
     pub(crate) saved: u64,
 }
@@ -145,6 +147,7 @@ impl Seat {
             wanted: Vec::new(),
             next_beat_ms: now,
             newest: point.newest(),
+            unknown_chunks: BTreeSet::new(),
             saved: 0,
         };
         Ok((seat, point))
@@ -440,8 +443,18 @@ impl Seat {
                 match result {
                     Ok(Reply::Saved(saved)) => {
                         self.saved += 1;
+                        self.unknown_chunks.remove(&saved.meta.shard);
                         self.newest.insert(saved.meta.shard, (saved.meta.index, saved.chunks.clone()));
                         self.log.saved(&saved);
+                    }
+                    Ok(Reply::UnknownChunk(shard)) => {
+                        env.note(format_args!("no snapshot of shard {shard}: a chunk is not there"));
+                        // As the node's archive does: the next has all of the history.
+                        self.newest.remove(&shard);
+                        if !self.unknown_chunks.insert(shard) {
+                            let what = format!("node {} can make no snapshot of shard {shard}", self.slot);
+                            return Err(Stop::Broken(Violation::new(Checker::Liveness, what)));
+                        }
                     }
                     Ok(Reply::NotWanted(why)) => env.note(format_args!("no snapshot: it is {why}")),
                     Ok(reply) => env.note(format_args!("no snapshot: {reply:?}")),

@@ -74,6 +74,8 @@ pub(super) enum Reply {
     Left,
     OtherLineage,
     Full,
+    /// A snapshot that is kept with a chunk that is not there.
+    UnknownChunk(ShardId),
     /// A snapshot that is not wanted.
     NotWanted(&'static str),
 }
@@ -453,7 +455,7 @@ fn save(head: &Head, lineage: u32, new: &NewSnapshot) -> Result<Saved, Reply> {
             let at = saved.snapshot.chunks.iter().position(|known| known == chunk)?;
             Some(saved.chunks[at].clone())
         });
-        let Some(bytes) = known else { return Err(Reply::NotWanted("without a chunk that is kept")) };
+        let Some(bytes) = known else { return Err(Reply::UnknownChunk(new.meta.shard)) };
         chunks.push((*chunk, bytes));
     }
     for chunk in &new.new_chunks {

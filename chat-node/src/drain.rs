@@ -1,4 +1,4 @@
-//! How a node empties itself: nobody new, clients sent away at a bounded rate, an end by a deadline always.
+//! How a node empties itself: nobody new, then clients sent away at a bounded rate, an end by a deadline always.
 
 use std::time::Duration;
 
@@ -15,6 +15,11 @@ const CLOSING_SHARE: u32 = 5;
 const MIN_RATE: u32 = 50;
 /// Everybody at once.
 const MAX_RATE: u32 = 1_000_000;
+/// Load balancers take so long to hear that a node is being stopped. Whoever was sent away before would be led straight
+/// back, to a door that is closed or already gone; meanwhile people talk on.
+const SETTLE: Duration = Duration::from_secs(1);
+/// And at most one part in so many of the deadline.
+const SETTLE_SHARE: u32 = 10;
 /// What is left when somebody asks for a second time.
 const HURRY: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -23,16 +28,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub(crate) async fn drain(board: &Board, deadline: Duration, hurry: impl Future<Output = ()>) {
     board.enter(Phase::Draining);
     board.admission.close();
-    let time = deadline.saturating_sub(closing_time(deadline));
-    let mut end = Instant::now() + time;
+    let settle = SETTLE.min(deadline / SETTLE_SHARE);
+    tokio::pin!(hurry);
+    let mut hurried = time::timeout(settle, &mut hurry).await.is_ok();
+
+    let time = deadline.saturating_sub(closing_time(deadline) + settle);
+    let mut end = Instant::now() + if hurried { time.min(HURRY) } else { time };
     let connections = board.crew.connections();
     let workers = u32::try_from(board.crew.workers().len()).unwrap_or(u32::MAX);
-    let per_second = rate(connections / workers, time);
+    let per_second = if hurried { MAX_RATE } else { rate(connections / workers, time) };
     tracing::info!(connections, per_second_and_worker = per_second, "draining");
     board.crew.tell_all(|| Order::Drain { per_second });
 
-    tokio::pin!(hurry);
-    let mut hurried = false;
     while board.crew.connections() > 0 && Instant::now() < end {
         tokio::select! {
             () = time::sleep(LOOK_EVERY) => {}

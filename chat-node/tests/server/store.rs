@@ -345,6 +345,8 @@ fn what_a_restored_store_lost_is_told_as_a_gap() {
     one.kill();
     room.server.kill();
     room.server.restore(&backup);
+    // A lineage is named by the second in which it begins; the one that was lost began in an earlier one.
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
     room.server.run();
     let two = room.node();
     let mut bob = Client::registered(&two, "bob");

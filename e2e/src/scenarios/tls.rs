@@ -68,6 +68,8 @@ pub(super) async fn room_serves_over_tls(world: &mut World) -> Result<String> {
     let page = until(&mut page, "</html>").await?;
     ensure!(page.starts_with("HTTP/1.1 200"), "the page over TLS: {page}");
     world.cluster.kubectl(&["delete", "chatroom", NAME, "--namespace", NAMESPACE, "--wait"]).await?;
+    // It is its owner's, and stays when the room goes.
+    world.cluster.kubectl(&["delete", "secret", SECRET, "--namespace", NAMESPACE]).await?;
     Ok("IRC and the page, by a certificate of a Secret that came later than the room".into())
 }
 

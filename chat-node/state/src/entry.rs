@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     command::{Command, CommonCommand},
-    ids::{FeatureLevel, Generation, Incarnation, Index, Position, SessionId, UserId},
+    ids::{FeatureLevel, Generation, Incarnation, Index, Lineage, Position, SessionId, UserId},
 };
 
 /// Proposals that got their place in the log together.
@@ -36,6 +36,18 @@ pub struct Request {
     /// Directory position that the asker had seen.
     pub dir_at: Position,
     pub command: Command,
+}
+
+impl Proposal {
+    /// What the entry that begins a lineage holds: it has no place in the stream of a node.
+    pub fn begins_lineage(lineage: Lineage) -> Self {
+        Self {
+            producer: Stamp { incarnation: Incarnation(0), sequence: 0 },
+            origin: None,
+            dir_at: Position(0),
+            command: Command::Common(CommonCommand::BeginLineage(lineage)),
+        }
+    }
 }
 
 /// Place in the ordered stream of one node to one shard: a sequence starts at 1 and has no holes.

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use chat_log::shared::store::{Reader, StoreError, StoredEntry};
 use chat_state::{
-    command::{Command, CommonCommand},
-    entry::{Entry, Proposal, Stamp},
-    ids::{Incarnation, Index, Lineage, Position, ShardId},
+    entry::{Entry, Proposal},
+    ids::{Index, Lineage, ShardId},
 };
 use redis::{Value, aio::MultiplexedConnection};
 
@@ -110,7 +109,7 @@ impl ValkeyReader {
                     .arg(run_id)
                     .arg(present)
                     .arg(next)
-                    .arg(Entry::encode_proposals(&[begins(Lineage(next))]))
+                    .arg(Entry::encode_proposals(&[Proposal::begins_lineage(Lineage(next))]))
                     .invoke_async(connection)
                     .await
                     .map_err(|error| self.link.sorted(&error))?
@@ -196,16 +195,6 @@ impl Reader for ValkeyReader {
 
 pub(crate) fn mark(entry: &StoredEntry) -> Mark {
     (crc32c::crc32c(&entry.payload), entry.time_ms)
-}
-
-/// What the entry that begins a lineage holds.
-fn begins(lineage: Lineage) -> Proposal {
-    Proposal {
-        producer: Stamp { incarnation: Incarnation(0), sequence: 0 },
-        origin: None,
-        dir_at: Position(0),
-        command: Command::Common(CommonCommand::BeginLineage(lineage)),
-    }
 }
 
 /// Entries as XRANGE and XREAD give them: `[[id, [name, value, …]], …]`.

@@ -60,7 +60,6 @@ impl ValkeyStore {
             }
             store.link.drop_writer();
         }
-        store.link.drop_writer();
         Err(OpenError::Unavailable(format!(
             "the snapshots in the store at {} are replaced faster than they can be read",
             store.link.place()

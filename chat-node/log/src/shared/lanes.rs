@@ -320,11 +320,6 @@ impl Lanes {
         (0..lanes).map(ShardId)
     }
 
-    /// Appends that were sent without an answer, and are to be sent again.
-    pub fn has_doubtful(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.flight.as_ref().is_some_and(|flight| !flight.sent))
-    }
-
     /// Requests that wait or are on their way: none when all is settled.
     pub fn is_idle(&self) -> bool {
         self.lanes.iter().all(|lane| lane.flight.is_none() && lane.waiting.is_empty())

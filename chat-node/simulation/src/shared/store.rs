@@ -9,9 +9,8 @@ use chat_log::{
     snapshot::{ChunkRef, NewSnapshot, Snapshot},
 };
 use chat_state::{
-    command::{Command, CommonCommand},
-    entry::{Entry, Proposal, Stamp},
-    ids::{Incarnation, Index, Lineage, Position, ShardId},
+    entry::{Entry, Proposal},
+    ids::{Incarnation, Index, Lineage, ShardId},
 };
 
 use self::pipes::Pipe;
@@ -328,7 +327,8 @@ impl Store {
         }
         let seconds = env.now().unix_ms.saturating_add_signed(self.clock_ms) / 1_000;
         let lineage = u32::try_from(seconds).unwrap_or(0).max(head.lineage + 1);
-        let entry = self.entry(shard, Entry::encode_proposals(&[begins(Lineage(lineage))]), env);
+        let entry =
+            self.entry(shard, Entry::encode_proposals(&[Proposal::begins_lineage(Lineage(lineage))]), env);
         self.change(Effect::Lineage { entry, run: self.run, lineage }, env, truth)?;
         self.told(env, truth)?;
         Ok(Some(lineage))
@@ -468,16 +468,6 @@ fn save(head: &Head, lineage: u32, new: &NewSnapshot) -> Result<Saved, Reply> {
     let (refs, bytes) = chunks.into_iter().unzip();
     let snapshot = Snapshot { meta: new.meta, state: new.state.clone(), chunks: refs };
     Ok(Saved { snapshot, chunks: bytes })
-}
-
-/// What the entry that begins a lineage holds.
-fn begins(lineage: Lineage) -> Proposal {
-    Proposal {
-        producer: Stamp { incarnation: Incarnation(0), sequence: 0 },
-        origin: None,
-        dir_at: Position(0),
-        command: Command::Common(CommonCommand::BeginLineage(lineage)),
-    }
 }
 
 fn shown(reply: &Reply) -> String {

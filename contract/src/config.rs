@@ -45,6 +45,43 @@ pub enum LogConfig {
     },
     /// Valkey or Redis, shared by all nodes of the room; none of them keeps anything.
     Valkey(ValkeyLog),
+    /// Write-ahead logs in the data directories of the room's nodes, kept alike by Raft.
+    Raft(RaftLog),
+}
+
+/// A log that the nodes of a room keep together. An entry is acknowledged when it is on the disks of a majority of its
+/// shard's voters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RaftLog {
+    /// Channel shards; fixed once the room is founded.
+    pub shards: u16,
+    /// Nodes that may fail at a time, f: every shard has 2f + 1 voters as soon as there are as many nodes.
+    #[serde(default = "one")]
+    pub tolerate: u16,
+    /// This node's name among the others: the pod's, where there is one. No two nodes have the same.
+    #[serde(default)]
+    pub name: String,
+    /// `HOST:PORT` at which the other nodes reach this one's peer listener.
+    #[serde(default)]
+    pub advertise: String,
+    /// `HOST:PORT` of nodes of the room, any of which a node that is new or has moved asks first. A host name may have
+    /// several addresses.
+    #[serde(default)]
+    pub peers: Vec<String>,
+    /// What fails together with this node, from the narrowest on: a machine, a rack, a zone. Voters of a shard are spread
+    /// over it.
+    #[serde(default)]
+    pub domains: FailureDomains,
+}
+
+/// Where a node runs; empty means that nothing is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct FailureDomains {
+    /// The machine: the Kubernetes node.
+    pub host: String,
+    pub zone: String,
 }
 
 /// A log in Valkey (7.2 or newer) or Redis (6.2 or newer).
@@ -67,7 +104,9 @@ impl LogConfig {
     /// Channel shards of the room.
     pub fn shards(&self) -> u16 {
         match self {
-            Self::Local { shards } | Self::Valkey(ValkeyLog { shards, .. }) => *shards,
+            Self::Local { shards }
+            | Self::Valkey(ValkeyLog { shards, .. })
+            | Self::Raft(RaftLog { shards, .. }) => *shards,
         }
     }
 }
@@ -90,6 +129,9 @@ pub struct Listeners {
     /// `/v1/*` for clients with a certificate alone; off unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<ControlListener>,
+    /// Where the other nodes of a room with a `raft` log come in; off unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<PeerListener>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -154,6 +196,31 @@ pub struct ControlListener {
     /// Certificates (PEM) that a client's must be signed with.
     pub client_ca_file: PathBuf,
 }
+
+/// For the other nodes of a room. With certificates on both sides, or with none: a node without them talks to everybody who
+/// reaches the port. The files are read again when they change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PeerListener {
+    #[serde(default = "any_peer")]
+    pub address: SocketAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<PeerTls>,
+}
+
+/// What a node shows to the others, both where it calls and where it is called, and whom it believes (PEM).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PeerTls {
+    /// Good for the name [`PEER_NAME`], and for both ends of a connection.
+    pub certificate_file: PathBuf,
+    pub key_file: PathBuf,
+    /// Certificates that the other's must be signed with. They sign for nodes of this room and for nobody else.
+    pub ca_file: PathBuf,
+}
+
+/// The name in the certificates of nodes, whatever their addresses.
+pub const PEER_NAME: &str = "peer.chatroom.dev";
 
 /// Limits of connections; they concern this node alone and are not in the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -292,6 +359,7 @@ impl Default for Listeners {
             webs: None,
             admin: any(ports::ADMIN),
             control: None,
+            peer: None,
         }
     }
 }
@@ -310,6 +378,14 @@ fn any_webs() -> SocketAddr {
 
 fn any_control() -> SocketAddr {
     any(ports::CONTROL)
+}
+
+fn any_peer() -> SocketAddr {
+    any(ports::PEER)
+}
+
+fn one() -> u16 {
+    1
 }
 
 impl Default for ConnectionLimits {
@@ -384,7 +460,7 @@ mod tests {
     #[test]
     fn what_is_off_unless_set_is_not_written() {
         let text = serde_yaml::to_string(&NodeConfig::default()).unwrap();
-        for key in ["ircs", "webs", "control"] {
+        for key in ["ircs", "webs", "control", "peer"] {
             assert!(!text.contains(key), "a room's file must not change with the program's version: {text}");
         }
         let text = "listeners: {ircs: {certificateFile: a, keyFile: b}}";

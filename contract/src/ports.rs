@@ -12,3 +12,5 @@ pub const WEBS: u16 = 8443;
 pub const ADMIN: u16 = 9090;
 /// `/v1/*` for clients with a certificate.
 pub const CONTROL: u16 = 9443;
+/// The other nodes of a room with a `raft` log.
+pub const PEER: u16 = 7000;

@@ -10,6 +10,22 @@ pub const READYZ: &str = "/readyz";
 pub const METRICS: &str = "/metrics";
 /// [`NodeStatus`] as JSON. With `?watch`, one JSON document a line: at once, on change, and at least every second.
 pub const STATUS: &str = "/v1/status";
+/// POST [`Found`]: this node, whose directory is empty, begins the room; those that come later ask it to let them in. 200 when
+/// it did or had done so; 409 with a reason otherwise. Said once in the life of a room, or there are two of it.
+pub const FOUND: &str = "/v1/found";
+/// DELETE `/v1/members/ID` (hexadecimal): the member gives its shards to others, then leaves the room's nodes. 202 when that
+/// is ordered; [`Cluster::members`] shows when it is done. 404 when there is no such member. Any node takes it.
+pub const MEMBERS: &str = "/v1/members/";
+/// POST, without a body: this node hands the shards that it leads to others. 200 when it leads none.
+pub const TRANSFER_LEADER: &str = "/v1/transfer-leader";
+
+/// Body of [`FOUND`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Found {
+    /// The member that is meant, as its status names it: another disk than was looked at does not found a room.
+    pub member: String,
+}
 
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +54,68 @@ pub struct NodeStatus {
     pub shards: Vec<ShardStatus>,
     /// Clients still to be moved away while draining.
     pub draining_remaining: u32,
+    /// Of a room with a `raft` log: the nodes that keep it, as this one knows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Cluster>,
+}
+
+/// The nodes of a room that keep its log together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cluster {
+    /// Random number of the room's founding, hexadecimal; empty as long as this node is no part of it.
+    pub id: String,
+    pub membership: Membership,
+    /// Everybody in the committed membership of the directory, in order of their ids.
+    pub members: Vec<Member>,
+    /// Every shard, the directory first.
+    pub groups: Vec<Group>,
+}
+
+/// What a node is to its room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Membership {
+    /// Its directory is empty, and nobody has let it in.
+    #[default]
+    Waiting,
+    /// Let in, and getting what the others have.
+    Joining,
+    Member,
+    /// Giving its shards to others.
+    Leaving,
+    /// Not a part of the room any more; what its directory holds is of no use.
+    Removed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    /// As in [`NodeStatus::member`].
+    pub id: String,
+    pub name: String,
+    /// `HOST:PORT` of its peer listener.
+    pub address: String,
+    pub host: String,
+    pub zone: String,
+    pub leaving: bool,
+    /// The directory's leader heard of it lately. Said by that leader; others repeat what it last told them.
+    pub alive: bool,
+}
+
+/// A shard and who keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Group {
+    pub shard: u16,
+    /// Id of the member that leads it, as far as this node knows; empty when it knows of none.
+    pub leader: String,
+    pub term: u64,
+    /// Ids.
+    pub voters: Vec<String>,
+    /// Ids of those who follow it without a vote.
+    pub learners: Vec<String>,
+    /// Voters and learners that have all that is committed, or nearly; known to the leader alone, empty elsewhere.
+    pub current: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

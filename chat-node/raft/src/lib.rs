@@ -1,0 +1,4 @@
+//! A log that the nodes of a room keep together: each shard is a Raft group, all groups of a node share one write-ahead log
+//! and one connection to each other node.
+
+pub mod peers;

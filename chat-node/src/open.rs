@@ -49,6 +49,7 @@ pub(crate) fn local(
         room: config.network.clone(),
         shards,
         lineage: Lineage::default(),
+        cluster: None,
     };
     let (log, recovered) = LocalLog::open(disk, &LocalOptions::new(identity))?;
     let member = recovered.identity.member;

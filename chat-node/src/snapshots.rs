@@ -108,6 +108,7 @@ impl Archive {
                 state: directory.encode_state(),
                 kept_chunks: Vec::new(),
                 new_chunks: Vec::new(),
+                place: Vec::new(),
             },
             TakenState::Channels(channels) => self.with_history(taken.meta, channels),
         };
@@ -133,6 +134,6 @@ impl Archive {
         } else {
             Vec::new()
         };
-        NewSnapshot { meta, state: channels.encode_state(), kept_chunks, new_chunks }
+        NewSnapshot { meta, state: channels.encode_state(), kept_chunks, new_chunks, place: Vec::new() }
     }
 }

@@ -1,6 +1,6 @@
 //! Whose data directory this is: a small text file that is written once.
 
-use std::io;
+use std::{fmt, io};
 
 use chat_state::ids::{Lineage, MemberId};
 
@@ -22,6 +22,18 @@ pub struct Identity {
     pub shards: u16,
     /// Of the log's history when the directory was made.
     pub lineage: Lineage,
+    /// The founding of the nodes that keep the log together with this one; `None` where the log is this node's alone.
+    pub cluster: Option<ClusterId>,
+}
+
+/// Random number of a room's founding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClusterId(pub u64);
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +59,10 @@ pub enum IdentityError {
          {found}, or begin with an empty directory"
     )]
     OtherShards { place: String, found: u16, wanted: u16 },
+    #[error(
+        "{place} is kept together with other nodes: configure log.raft, or name another directory"
+    )]
+    OfCluster { place: String },
     #[error("a room's name has 1 to {MAX_ROOM_BYTES} bytes and no line break")]
     RoomName,
     #[error("a room has at least one shard")]
@@ -110,10 +126,13 @@ impl Identity {
     }
 
     fn encode(&self) -> String {
-        let body = format!(
+        let mut body = format!(
             "{FIRST_LINE}\nmember {:016x}\nroom {}\nshards {}\nlineage {}\n",
             self.member.0, self.room, self.shards, self.lineage.0
         );
+        if let Some(cluster) = self.cluster {
+            body += &format!("cluster {cluster}\n");
+        }
         let crc = crc32c::crc32c(body.as_bytes());
         format!("{body}check {crc:08x}\n")
     }
@@ -138,6 +157,10 @@ impl Identity {
             room: value("room")?.to_owned(),
             shards: value("shards")?.parse().map_err(|_| damaged())?,
             lineage: Lineage(value("lineage")?.parse().map_err(|_| damaged())?),
+            cluster: match value("cluster") {
+                Ok(cluster) => Some(ClusterId(u64::from_str_radix(cluster, 16).map_err(|_| damaged())?)),
+                Err(_) => None,
+            },
         };
         // What is read is written again as it was, checksum included, or something in it was changed.
         if identity.encode().as_bytes() != bytes {

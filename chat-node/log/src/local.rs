@@ -126,13 +126,16 @@ impl LocalLog {
     pub fn open(disk: Arc<dyn Disk>, options: &LocalOptions) -> Result<(Self, Recovered), OpenError> {
         let place = disk.place();
         let lock = disk.lock().map_err(|source| match source.kind() {
-            io::ErrorKind::WouldBlock => OpenError::InUse { place },
-            _ => OpenError::Lock { place, source },
+            io::ErrorKind::WouldBlock => OpenError::InUse { place: place.clone() },
+            _ => OpenError::Lock { place: place.clone(), source },
         })?;
         options.identity.check()?;
         let (identity, expect) = match Identity::read(&*disk)? {
             Some(found) => {
                 found.check_against(&options.identity, &*disk)?;
+                if found.cluster.is_some() {
+                    return Err(IdentityError::OfCluster { place }.into());
+                }
                 (found, Expect::Log)
             }
             None => (options.identity.clone(), Expect::Nothing),

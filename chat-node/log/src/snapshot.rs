@@ -59,6 +59,8 @@ pub struct NewSnapshot {
     /// Chunks of earlier snapshots that still belong to it.
     pub kept_chunks: Vec<ChunkRef>,
     pub new_chunks: Vec<NewChunk>,
+    /// What the log has to remember of the place, in its own words; empty where the index says it all.
+    pub place: Vec<u8>,
 }
 
 /// What is stored. The chunks' bytes are read by [`SnapshotStore::read_chunk`].
@@ -69,6 +71,8 @@ pub struct Snapshot {
     pub state: Vec<u8>,
     /// In order of positions.
     pub chunks: Vec<ChunkRef>,
+    /// As in [`NewSnapshot`].
+    pub place: Vec<u8>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -139,10 +143,38 @@ impl SnapshotStore {
             chunks.push(self.write_chunk(shard, chunk)?);
         }
         chunks.sort();
-        let bytes = format::encode(&new.meta, &chunks, &new.state);
+        let bytes = format::encode(&new.meta, &chunks, &new.place, &new.state);
         self.write(shard, &format::snapshot_name(shard, new.meta.index), &bytes)?;
         self.remove_unneeded(shard)?;
-        Ok(Snapshot { meta: new.meta, state: Vec::new(), chunks })
+        Ok(Snapshot { meta: new.meta, state: Vec::new(), chunks, place: new.place.clone() })
+    }
+
+    /// Stores a chunk of a snapshot that another node made, ahead of the snapshot itself.
+    pub fn receive_chunk(&self, shard: ShardId, chunk: &ChunkRef, bytes: Vec<u8>) -> Result<(), SnapshotError> {
+        let new = NewChunk { first: chunk.first, last: chunk.last, bytes };
+        let written = self.write_chunk(shard, &new)?;
+        if written == *chunk {
+            return Ok(());
+        }
+        let file = format::chunk_name(shard, chunk);
+        Err(SnapshotError::Damaged { file, what: "its bytes do not fit its checksum" })
+    }
+
+    /// Stores a snapshot that another node made; its chunks are here already.
+    pub fn receive(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        self.save(&NewSnapshot {
+            meta: snapshot.meta,
+            state: snapshot.state.clone(),
+            kept_chunks: snapshot.chunks.clone(),
+            new_chunks: Vec::new(),
+            place: snapshot.place.clone(),
+        })
+        .map(drop)
+    }
+
+    /// Whether a chunk is here, whole.
+    pub fn has_chunk(&self, shard: ShardId, chunk: &ChunkRef) -> bool {
+        self.read_chunk(shard, chunk).is_ok()
     }
 
     /// The newest snapshot of a shard that is whole. `None` when there never was one.

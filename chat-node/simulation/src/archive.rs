@@ -154,6 +154,7 @@ pub(crate) fn take(worker: &Worker, shard: ShardId, newest: &Newest) -> Option<N
             state: directory.encode_state(),
             kept_chunks: Vec::new(),
             new_chunks: Vec::new(),
+            place: Vec::new(),
         });
     }
     let channels = &worker.channels()[usize::from(shard.0) - 1];
@@ -179,5 +180,5 @@ pub(crate) fn take(worker: &Worker, shard: ShardId, newest: &Newest) -> Option<N
     } else {
         Vec::new()
     };
-    Some(NewSnapshot { meta, state: channels.encode_state(), kept_chunks, new_chunks })
+    Some(NewSnapshot { meta, state: channels.encode_state(), kept_chunks, new_chunks, place: Vec::new() })
 }

@@ -29,7 +29,7 @@ pub(crate) async fn save(link: &Link, new: &NewSnapshot) -> Result<Snapshot, Sna
         chunks.push(kept);
     }
     chunks.sort();
-    let bytes = encode_snapshot(&new.meta, &chunks, &new.state);
+    let bytes = encode_snapshot(&new.meta, &chunks, &new.place, &new.state);
     let key = link.keys.snapshot(shard, new.meta.index, crc32c::crc32c(&bytes));
     upload(&mut connection, &key, &bytes).await.map_err(|e| failed(&e))?;
 
@@ -40,7 +40,7 @@ pub(crate) async fn save(link: &Link, new: &NewSnapshot) -> Result<Snapshot, Sna
         call.arg(link.keys.chunk(shard, chunk));
     }
     let _: String = call.invoke_async(&mut connection).await.map_err(|e| failed(&e))?;
-    Ok(Snapshot { meta: new.meta, state: Vec::new(), chunks })
+    Ok(Snapshot { meta: new.meta, state: Vec::new(), chunks, place: new.place.clone() })
 }
 
 /// A key that is there already, under the checksum of its bytes, is the same; only its end is put off.

@@ -7,6 +7,8 @@ use super::{ChunkRef, MAX_STATE_BYTES, Snapshot, SnapshotMeta};
 
 const MAGIC: &[u8; 8] = b"CHATSNAP";
 const VERSION: u32 = 1;
+/// With a place behind the head. Only what has one is written so, since older programs cannot read it.
+const VERSION_WITH_PLACE: u32 = 2;
 const TEMPORARY: &str = ".tmp";
 /// Magic, version, length of the head, CRC over all that follows it.
 const PREFIX: usize = 8 + 4 + 4 + 4;
@@ -19,13 +21,18 @@ struct Head {
 }
 
 /// A snapshot as one piece of bytes with a checksum.
-pub fn encode(meta: &SnapshotMeta, chunks: &[ChunkRef], state: &[u8]) -> Vec<u8> {
+pub fn encode(meta: &SnapshotMeta, chunks: &[ChunkRef], place: &[u8], state: &[u8]) -> Vec<u8> {
     let head = Head { meta: *meta, chunks: chunks.to_vec(), state_bytes: state.len() as u64 };
-    let head = postcard::to_allocvec(&head).expect("writing to memory does not fail");
+    let (version, head) = if place.is_empty() {
+        (VERSION, postcard::to_allocvec(&head))
+    } else {
+        (VERSION_WITH_PLACE, postcard::to_allocvec(&(head, place)))
+    };
+    let head = head.expect("writing to memory does not fail");
     let head_bytes = u32::try_from(head.len()).expect("a snapshot has fewer than 4 GiB of chunk names");
     let mut bytes = Vec::with_capacity(PREFIX + head.len() + state.len());
     bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&version.to_le_bytes());
     bytes.extend_from_slice(&head_bytes.to_le_bytes());
     bytes.extend_from_slice(&[0; 4]);
     bytes.extend_from_slice(&head);
@@ -43,20 +50,22 @@ pub fn decode(bytes: &[u8]) -> Result<Snapshot, &'static str> {
     if &bytes[..8] != MAGIC {
         return Err("it does not begin like a snapshot");
     }
-    if number(bytes, 8) != VERSION {
-        return Err("it has a format that this program does not know; a newer version may have written it");
-    }
     if checksum(bytes) != number(bytes, 16) {
         return Err("its bytes do not fit its checksum");
     }
     let head_bytes = number(bytes, 12) as usize;
     let head = bytes.get(PREFIX..PREFIX + head_bytes).ok_or("it is cut short")?;
-    let head: Head = postcard::from_bytes(head).map_err(|_| "its head cannot be read")?;
+    let unreadable = |_| "its head cannot be read";
+    let (head, place): (Head, Vec<u8>) = match number(bytes, 8) {
+        VERSION => (postcard::from_bytes(head).map_err(unreadable)?, Vec::new()),
+        VERSION_WITH_PLACE => postcard::from_bytes(head).map_err(unreadable)?,
+        _ => return Err("it has a format that this program does not know; a newer version may have written it"),
+    };
     let state = &bytes[PREFIX + head_bytes..];
     if head.state_bytes > MAX_STATE_BYTES || state.len() as u64 != head.state_bytes {
         return Err("it is not as long as it says");
     }
-    Ok(Snapshot { meta: head.meta, state: state.to_vec(), chunks: head.chunks })
+    Ok(Snapshot { meta: head.meta, state: state.to_vec(), chunks: head.chunks, place })
 }
 
 fn number(bytes: &[u8], at: usize) -> u32 {

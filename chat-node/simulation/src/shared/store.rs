@@ -466,7 +466,7 @@ fn save(head: &Head, lineage: u32, new: &NewSnapshot) -> Result<Saved, Reply> {
     }
     chunks.sort();
     let (refs, bytes) = chunks.into_iter().unzip();
-    let snapshot = Snapshot { meta: new.meta, state: new.state.clone(), chunks: refs };
+    let snapshot = Snapshot { meta: new.meta, state: new.state.clone(), chunks: refs, place: Vec::new() };
     Ok(Saved { snapshot, chunks: bytes })
 }
 

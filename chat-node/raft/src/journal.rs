@@ -23,6 +23,7 @@ use chat_log::{
 };
 
 use crate::{
+    directory::Opened,
     record::{Record, wal_index},
     types::LogId,
 };
@@ -109,8 +110,9 @@ pub struct JournalThread {
 }
 
 impl JournalThread {
-    pub fn start(wal: Wal, clock: Arc<dyn Clock>, on_fatal: OnFatal) -> io::Result<Self> {
+    pub fn start(opened: Opened, clock: Arc<dyn Clock>, on_fatal: OnFatal) -> io::Result<Self> {
         let (jobs, receiver) = mpsc::channel();
+        let Opened { wal, lock } = opened;
         let pulse = Arc::new(Pulse::of(&wal));
         let writer = Writer {
             wal,
@@ -124,6 +126,8 @@ impl JournalThread {
             if let Err(reason) = writer.run(&receiver) {
                 on_fatal(&reason);
             }
+            // The directory is this process's for as long as it writes.
+            drop(lock);
         })?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread), pulse })
     }

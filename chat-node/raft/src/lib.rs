@@ -5,6 +5,8 @@ pub mod directory;
 pub mod group_log;
 pub mod journal;
 pub mod machine;
+pub mod messages;
 pub mod peers;
+pub mod placement;
 pub mod record;
 pub mod types;

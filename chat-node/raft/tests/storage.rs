@@ -64,7 +64,7 @@ fn start(directory: Directory) -> Store {
     let (opened, _, held, snapshots, _) = directory.into_parts();
     let fatal = Box::new(|reason: &str| panic!("{reason}"));
     let journal =
-        Arc::new(JournalThread::start(opened.wal, Arc::new(SystemClock::new()), fatal).expect("a thread"));
+        Arc::new(JournalThread::start(opened, Arc::new(SystemClock::new()), fatal).expect("a thread"));
     let news = Arc::new(Notify::new());
     let groups = (0..)
         .zip(held)

@@ -1,0 +1,275 @@
+//! A node that keeps logs together with others: its groups, and what it knows of them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use chat_log::{
+    clock::Clock,
+    identity::{ClusterId, Identity},
+    snapshot::{Snapshot, SnapshotStore},
+};
+use chat_state::ids::{MemberId, ShardId};
+use openraft::{Config, Raft, SnapshotPolicy, async_runtime::WatchReceiver, errors::Fatal, metrics::RaftMetrics};
+use tokio::{sync::Notify, time};
+
+use crate::{
+    directory::Directory,
+    group_log::{GroupLog, Held},
+    journal::{Journal, JournalThread, Pulse},
+    machine::{Machine, Place},
+    network::Network,
+    peers::Peers,
+    roster::Roster,
+    transfer::Arrivals,
+    types::{Membership, PeerNode, Types},
+};
+
+/// Between two signs of life of a leader.
+const HEARTBEAT_MS: u64 = 100;
+/// A follower that heard nothing for so long, and as much again, tries to lead.
+const ELECTION_MS: (u64, u64) = (300, 500);
+/// A leader that did not hear of a majority for so long does not know whether it still leads.
+const QUORUM_WITHIN: Duration = Duration::from_millis(1_500);
+
+/// One shard's group.
+pub struct Group {
+    pub raft: Raft<Types, Machine>,
+    pub machine: Machine,
+}
+
+/// What a node is started with.
+pub struct Settings {
+    pub node: PeerNode,
+    /// Nodes that may fail at a time.
+    pub tolerate: u16,
+    pub clock: Arc<dyn Clock>,
+}
+
+pub struct Node {
+    pub me: MemberId,
+    pub cluster: ClusterId,
+    pub settings: Settings,
+    /// The directory's first.
+    pub groups: Vec<Group>,
+    pub peers: Peers,
+    pub snapshots: SnapshotStore,
+    pub pulse: Arc<Pulse>,
+    /// Rung when something was applied.
+    pub news: Arc<Notify>,
+    /// Nodes as they described themselves to the directory's leader; those that are new wait to be added.
+    announced: Mutex<BTreeMap<u64, PeerNode>>,
+    arrivals: Mutex<Arrivals>,
+    roster: Mutex<Roster>,
+    /// This node is about to end, and leads nothing any more.
+    retiring: AtomicBool,
+    /// The writing thread ends with the last of these, then the directory is free.
+    _journal: Arc<JournalThread>,
+}
+
+impl Node {
+    /// Starts the groups of a directory that belongs to a room.
+    pub async fn start(
+        directory: Directory,
+        cluster: ClusterId,
+        settings: Settings,
+        peers: Peers,
+        on_fatal: chat_log::handle::OnFatal,
+    ) -> Result<Arc<Self>, String> {
+        let (opened, identity, held, found, store) = directory.into_parts();
+        let Identity { member: me, .. } = identity;
+        let journal = JournalThread::start(opened, Arc::clone(&settings.clock), on_fatal)
+            .map_err(|error| format!("the system refuses a thread: {error}"))?;
+        let journal = Arc::new(journal);
+        let news = Arc::new(Notify::new());
+        let mut groups = Vec::with_capacity(held.len());
+        for (group, (held, snapshot)) in (0..).zip(held.into_iter().zip(&found)) {
+            let machine = machine(group, snapshot.as_ref(), &news);
+            let raft = start_group(group, me, held, &machine, &journal, &peers, &store)
+                .await
+                .map_err(|error| format!("the group of shard {group} cannot start: {error}"))?;
+            groups.push(Group { raft, machine });
+        }
+        Ok(Arc::new(Self {
+            me,
+            cluster,
+            settings,
+            groups,
+            peers,
+            arrivals: Mutex::new(Arrivals::new(store.clone())),
+            snapshots: store,
+            pulse: journal.pulse(),
+            news,
+            announced: Mutex::default(),
+            roster: Mutex::default(),
+            retiring: AtomicBool::new(false),
+            _journal: journal,
+        }))
+    }
+
+    pub fn group(&self, shard: ShardId) -> Option<&Group> {
+        self.groups.get(usize::from(shard.0))
+    }
+
+    pub fn directory(&self) -> &Group {
+        self.groups.first().expect("every room has a directory")
+    }
+
+    pub fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..u16::try_from(self.groups.len()).expect("a room has fewer shards")).map(ShardId)
+    }
+
+    pub fn roster(&self) -> MutexGuard<'_, Roster> {
+        self.roster.lock().expect("no thread panics while it holds the roster")
+    }
+
+    pub(crate) fn announced(&self) -> MutexGuard<'_, BTreeMap<u64, PeerNode>> {
+        self.announced.lock().expect("no thread panics while it holds what was announced")
+    }
+
+    pub(crate) fn arrivals(&self) -> MutexGuard<'_, Arrivals> {
+        self.arrivals.lock().expect("no thread panics while it holds what arrives")
+    }
+
+    pub fn now(&self) -> Duration {
+        self.settings.clock.monotonic()
+    }
+
+    pub fn is_retiring(&self) -> bool {
+        self.retiring.load(Ordering::Relaxed)
+    }
+
+    /// Everybody in the directory's membership, as far as this node knows, and whether it is committed to go.
+    pub fn members(&self) -> BTreeMap<u64, PeerNode> {
+        self.directory().members()
+    }
+
+    /// Tells the connections where everybody is.
+    pub fn learn_addresses(&self) {
+        for (id, node) in self.members() {
+            if id != self.me.0 {
+                self.peers.know(MemberId(id), vec![node.address]);
+            }
+        }
+    }
+
+    /// Hands what this node leads to others, and leads nothing again. Waits until that is done, within bounds.
+    pub async fn retire(&self, within: Duration) {
+        self.retiring.store(true, Ordering::Relaxed);
+        for group in &self.groups {
+            group.raft.runtime_config().elect(false);
+        }
+        let handing_over = async {
+            loop {
+                let mut left = 0;
+                for (shard, group) in self.shards().zip(&self.groups) {
+                    if !group.leads(self.me.0) {
+                        continue;
+                    }
+                    let Some(to) = self.successor(group) else { continue };
+                    left += 1;
+                    tracing::debug!(%shard, to, "handing over");
+                    // Its core has ended when this fails; then there is nothing to hand over.
+                    let _ = group.raft.trigger().transfer_leader(to).await;
+                }
+                if left == 0 {
+                    return;
+                }
+                time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if time::timeout(within, handing_over).await.is_err() {
+            tracing::warn!("not all shards could be handed over; the others elect leaders when this node is gone");
+        }
+    }
+
+    /// The voter that has most of the log.
+    fn successor(&self, group: &Group) -> Option<u64> {
+        let metrics = group.metrics();
+        let alive = &self.roster().known().members.clone();
+        let voters: Vec<_> = metrics.membership_config.voter_ids().filter(|id| *id != self.me.0).collect();
+        let matched = |id: &u64| metrics.replication.as_ref().and_then(|of| of.get(id).copied().flatten());
+        voters.into_iter().max_by_key(|id| (alive.contains(id), matched(id)))
+    }
+
+    /// Ends the groups.
+    pub async fn shut_down(&self) {
+        for group in &self.groups {
+            // One that ended by itself said why.
+            let _ = group.raft.shutdown().await;
+        }
+    }
+}
+
+impl Group {
+    pub fn metrics(&self) -> RaftMetrics<Types> {
+        self.raft.metrics().borrow_watched().clone()
+    }
+
+    pub fn leader(&self) -> Option<u64> {
+        self.raft.metrics().borrow_watched().current_leader
+    }
+
+    /// This node is the leader, and a majority said so lately.
+    pub fn leads(&self, me: u64) -> bool {
+        let Ok(leader) = self.raft.as_leader() else { return false };
+        let alone = || {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            metrics.membership_config.voter_ids().eq([me])
+        };
+        leader.last_quorum_acked().is_some_and(|at| at.elapsed() < QUORUM_WITHIN) || alone()
+    }
+
+    pub fn membership(&self) -> Membership {
+        self.raft.metrics().borrow_watched().membership_config.membership().clone()
+    }
+
+    pub fn members(&self) -> BTreeMap<u64, PeerNode> {
+        self.membership().nodes().map(|(id, node)| (*id, node.clone())).collect()
+    }
+}
+
+fn machine(group: u16, snapshot: Option<&(Snapshot, Place)>, news: &Arc<Notify>) -> Machine {
+    let at = snapshot.map(|(snapshot, place)| (snapshot.meta.index, place.clone()));
+    Machine::new(ShardId(group), at, Arc::clone(news))
+}
+
+async fn start_group(
+    group: u16,
+    me: MemberId,
+    held: Held,
+    machine: &Machine,
+    journal: &Arc<JournalThread>,
+    peers: &Peers,
+    store: &SnapshotStore,
+) -> Result<Raft<Types, Machine>, Fatal<Types>> {
+    let journal: Arc<dyn Journal> = Arc::clone(journal) as Arc<dyn Journal>;
+    let log = GroupLog::new(group, held, journal);
+    let network = Network::new(group, me, peers.clone(), store.clone());
+    Raft::new(me.0, Arc::new(config(group)), network, log, machine.clone()).await
+}
+
+fn config(group: u16) -> Config {
+    let (election_timeout_min, election_timeout_max) = ELECTION_MS;
+    let config = Config {
+        cluster_name: format!("shard {group}"),
+        heartbeat_interval: HEARTBEAT_MS,
+        election_timeout_min,
+        election_timeout_max,
+        enable_pre_vote: Some(true),
+        install_snapshot_timeout: 10_000,
+        max_payload_entries: 512,
+        // Workers make snapshots, and this node purges what they cover.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        replication_lag_threshold: 512,
+        ..Config::default()
+    };
+    config.validate().expect("these go together")
+}

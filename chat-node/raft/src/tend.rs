@@ -1,0 +1,217 @@
+//! Whoever leads a group sees to it that the right members vote in it.
+//!
+//! The truth of who is a member is the directory's membership, and who should vote in a group follows from that
+//! (`placement`). A group's leader moves its group there, a step at a time: adds who is new as a learner, gives a vote to
+//! those that have caught up, takes it from those that should have none, lets go of those that left.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use chat_state::ids::ShardId;
+use openraft::{ChangeMembers, LogIdOptionExt, metrics::RaftMetrics};
+use tokio::time;
+
+use crate::{
+    node::{Group, Node},
+    placement,
+    types::{Membership, PeerNode, Types},
+};
+
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// A learner that lacks no more than this many entries gets its vote.
+const LAG: u64 = 256;
+
+/// A step that was not committed by then is tried again.
+const STEP_WITHIN: Duration = Duration::from_secs(10);
+
+/// A leader stays for so long before it gives the group to the one that should lead.
+const LEAD_FOR: Duration = Duration::from_secs(5);
+
+/// What is to be done for a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A change of voters that was begun by another leader is brought to its end.
+    Finish(BTreeSet<u64>),
+    AddLearner(u64, PeerNode),
+    Describe(BTreeMap<u64, PeerNode>),
+    Voters(BTreeSet<u64>),
+    Remove(u64),
+    HandOver(u64),
+}
+
+/// What the leader of a group knows.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    pub me: u64,
+    pub group: u16,
+    pub tolerate: u16,
+    /// Of the group.
+    pub joint: Vec<BTreeSet<u64>>,
+    pub nodes: BTreeMap<u64, PeerNode>,
+    /// Who should be in the group: the room's members; for the directory also those that wait to come in.
+    pub members: BTreeMap<u64, PeerNode>,
+    /// Members in the memberships of other groups.
+    pub elsewhere: BTreeSet<u64>,
+    /// Those that lack little.
+    pub current: BTreeSet<u64>,
+    /// Those that gave a sign of life lately.
+    pub alive: BTreeSet<u64>,
+    /// It has led for a while.
+    pub settled: bool,
+}
+
+/// The next step, if there is one. Pure.
+pub fn next(view: &View) -> Option<Step> {
+    let [voters] = &view.joint[..] else {
+        return view.joint.last().cloned().map(Step::Finish);
+    };
+    if let Some((id, node)) = view.members.iter().find(|(id, node)| !view.nodes.contains_key(id) && !node.leaving) {
+        return Some(Step::AddLearner(*id, node.clone()));
+    }
+    let differs = |(id, node): &(&u64, &PeerNode)| view.nodes.get(id).is_some_and(|present| present != *node);
+    let described: BTreeMap<_, _> =
+        view.members.iter().filter(differs).map(|(id, node)| (*id, node.clone())).collect();
+    if !described.is_empty() {
+        return Some(Step::Describe(described));
+    }
+    let may_vote: BTreeMap<_, _> = view
+        .members
+        .iter()
+        .filter(|(id, _)| voters.contains(id) || (view.alive.contains(id) && view.current.contains(id)))
+        .map(|(id, node)| (*id, node.clone()))
+        .collect();
+    let wanted: BTreeSet<_> = placement::voters(view.group, view.tolerate, &may_vote).into_iter().collect();
+    if !wanted.is_empty() && wanted != *voters {
+        let ready = wanted.iter().all(|id| voters.contains(id) || view.current.contains(id));
+        if !wanted.contains(&view.me) {
+            // Who leads goes last: another voter of both sets leads the change.
+            let to = wanted.intersection(voters).find(|id| view.current.contains(id) && view.alive.contains(id));
+            if let Some(to) = to {
+                return Some(Step::HandOver(*to));
+            }
+            // Nobody of the old voters stays: first the new ones come beside this one.
+            let mut beside = wanted.clone();
+            beside.insert(view.me);
+            return (ready && beside != *voters).then_some(Step::Voters(beside));
+        }
+        if ready {
+            return Some(Step::Voters(wanted));
+        }
+    }
+    let leaves = |id: &&u64| match view.members.get(id) {
+        None => true,
+        // It is let go of by the directory last: as long as it is a member, it is known that it is to go.
+        Some(node) => node.leaving && (view.group != 0 || !view.elsewhere.contains(id)),
+    };
+    if let Some(id) = view.nodes.keys().filter(|id| !voters.contains(id)).find(leaves) {
+        return Some(Step::Remove(*id));
+    }
+    let leader = placement::leader(view.group, voters)?;
+    let can_lead = view.current.contains(&leader) && view.alive.contains(&leader);
+    (leader != view.me && view.settled && can_lead).then_some(Step::HandOver(leader))
+}
+
+/// Looks after what this node leads, until it is dropped.
+pub async fn tend(node: Arc<Node>) {
+    let mut led_since = vec![None; node.groups.len()];
+    loop {
+        time::sleep(LOOK_EVERY).await;
+        if node.is_retiring() {
+            return;
+        }
+        for ((shard, group), led_since) in node.shards().zip(&node.groups).zip(&mut led_since) {
+            if !group.leads(node.me.0) {
+                *led_since = None;
+                continue;
+            }
+            let since = *led_since.get_or_insert(node.now());
+            let settled = node.now().saturating_sub(since) >= LEAD_FOR;
+            let view = view(&node, shard, group, settled);
+            let Some(step) = next(&view) else { continue };
+            tracing::debug!(%shard, ?step, "tending");
+            match time::timeout(STEP_WITHIN, take(group, step.clone())).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%shard, ?step, error, "a step was not taken; it is tried again"),
+                Err(_) => tracing::warn!(%shard, ?step, "a step takes long: a majority of the voters does not answer"),
+            }
+        }
+    }
+}
+
+async fn take(group: &Group, step: Step) -> Result<(), String> {
+    let raft = &group.raft;
+    let change = match step {
+        Step::AddLearner(id, node) => {
+            return raft.add_learner(id, node, false).await.map(drop).map_err(|error| error.to_string());
+        }
+        Step::HandOver(to) => {
+            return raft.trigger().transfer_leader(to).await.map_err(|error| error.to_string());
+        }
+        Step::Finish(voters) | Step::Voters(voters) => ChangeMembers::ReplaceAllVoters(voters),
+        Step::Describe(nodes) => ChangeMembers::SetNodes(nodes),
+        Step::Remove(id) => ChangeMembers::RemoveNodes(BTreeSet::from([id])),
+    };
+    // Who loses its vote stays a learner until it is removed.
+    raft.change_membership(change, true).await.map(drop).map_err(|error| error.to_string())
+}
+
+fn view(node: &Node, shard: ShardId, group: &Group, settled: bool) -> View {
+    let metrics = group.metrics();
+    let membership = metrics.membership_config.membership().clone();
+    let nodes: BTreeMap<_, _> = membership.nodes().map(|(id, node)| (*id, node.clone())).collect();
+    let members = if shard.is_directory() { directory_members(node, &nodes) } else { node.members() };
+    let elsewhere = node
+        .groups
+        .iter()
+        .enumerate()
+        .filter(|(other, _)| *other != usize::from(shard.0))
+        .flat_map(|(_, other)| other.members().into_keys())
+        .collect();
+    let mut alive: BTreeSet<_> = node.roster().known().members.iter().copied().collect();
+    alive.insert(node.me.0);
+    View {
+        me: node.me.0,
+        group: shard.0,
+        tolerate: node.settings.tolerate,
+        joint: joint(&membership),
+        nodes,
+        members,
+        elsewhere,
+        current: current(node.me.0, &metrics),
+        alive,
+        settled,
+    }
+}
+
+/// The members as they described themselves last, and those that wait to come in.
+fn directory_members(node: &Node, nodes: &BTreeMap<u64, PeerNode>) -> BTreeMap<u64, PeerNode> {
+    let mut members = nodes.clone();
+    for (id, described) in node.announced().iter() {
+        let leaving = nodes.get(id).is_some_and(|present| present.leaving);
+        members.insert(*id, PeerNode { leaving, ..described.clone() });
+    }
+    members
+}
+
+fn joint(membership: &Membership) -> Vec<BTreeSet<u64>> {
+    membership.get_joint_config().clone()
+}
+
+/// Members that have all of the group's log, or nearly, as its leader knows.
+pub fn current(me: u64, metrics: &RaftMetrics<Types>) -> BTreeSet<u64> {
+    let last = metrics.last_log_index.map_or(0, |last| last + 1);
+    let mut current: BTreeSet<_> = metrics
+        .replication
+        .iter()
+        .flatten()
+        .filter(|(_, matched)| matched.next_index() + LAG >= last)
+        .map(|(id, _)| *id)
+        .collect();
+    current.insert(me);
+    current
+}

@@ -100,8 +100,13 @@ fn bare(scratch: &Scratch, fill: Fill, row_time: Duration) -> Result<(), Box<dyn
 }
 
 fn committed(scratch: &Scratch, in_flight: u32, row_time: Duration) -> Result<(), Box<dyn Error>> {
-    let identity =
-        Identity { member: MemberId(1), room: "bench".to_owned(), shards: SHARDS, lineage: Lineage(0), cluster: None };
+    let identity = Identity {
+        member: MemberId(1),
+        room: "bench".to_owned(),
+        shards: SHARDS,
+        lineage: Lineage(0),
+        cluster: None,
+    };
     let disk = FileDisk::open(&scratch.0)?;
     let (log, _) = LocalLog::open(Arc::new(disk), &LocalOptions::new(identity))?;
     let on_fatal = Box::new(|reason: &str| panic!("{reason}"));

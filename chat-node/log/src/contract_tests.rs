@@ -299,7 +299,13 @@ pub fn slow_followers_miss_nothing<F: Factory>(factory: &mut F) {
     // Nor does a snapshot take from it what it has yet to be told.
     let index = seen.last(ShardId(1));
     let meta = SnapshotMeta { shard: ShardId(1), lineage: Lineage(0), index, position: Position(1) };
-    let new = NewSnapshot { meta, state: Vec::new(), kept_chunks: Vec::new(), new_chunks: Vec::new(), place: Vec::new() };
+    let new = NewSnapshot {
+        meta,
+        state: Vec::new(),
+        kept_chunks: Vec::new(),
+        new_chunks: Vec::new(),
+        place: Vec::new(),
+    };
     log.save_snapshot(new).blocking_recv().expect("an answer").expect("stored");
     let mut late = Seen::new();
     late.until(REQUESTS as usize, &mut slow);
@@ -366,8 +372,13 @@ pub fn a_snapshot_comes_back<F: Factory>(factory: &mut F) {
     let at = Index(seen.last(ShardId(1)).0 - 2);
     let meta = SnapshotMeta { shard: ShardId(1), lineage: Lineage(0), index: at, position: Position(at.0) };
     let chunk = NewChunk { first: Position(1), last: Position(5), bytes: b"old messages".to_vec() };
-    let new =
-        NewSnapshot { meta, state: b"state".to_vec(), kept_chunks: Vec::new(), new_chunks: vec![chunk], place: Vec::new() };
+    let new = NewSnapshot {
+        meta,
+        state: b"state".to_vec(),
+        kept_chunks: Vec::new(),
+        new_chunks: vec![chunk],
+        place: Vec::new(),
+    };
     let saved = log.save_snapshot(new.clone()).blocking_recv().expect("an answer").expect("stored");
     assert_eq!((saved.meta, saved.chunks.len()), (meta, 1));
     assert_eq!(log.status().shards[&ShardId(1)].snapshot, at);

@@ -59,9 +59,7 @@ pub enum IdentityError {
          {found}, or begin with an empty directory"
     )]
     OtherShards { place: String, found: u16, wanted: u16 },
-    #[error(
-        "{place} is kept together with other nodes: configure log.raft, or name another directory"
-    )]
+    #[error("{place} is kept together with other nodes: configure log.raft, or name another directory")]
     OfCluster { place: String },
     #[error("a room's name has 1 to {MAX_ROOM_BYTES} bytes and no line break")]
     RoomName,

@@ -150,7 +150,12 @@ impl SnapshotStore {
     }
 
     /// Stores a chunk of a snapshot that another node made, ahead of the snapshot itself.
-    pub fn receive_chunk(&self, shard: ShardId, chunk: &ChunkRef, bytes: Vec<u8>) -> Result<(), SnapshotError> {
+    pub fn receive_chunk(
+        &self,
+        shard: ShardId,
+        chunk: &ChunkRef,
+        bytes: Vec<u8>,
+    ) -> Result<(), SnapshotError> {
         let new = NewChunk { first: chunk.first, last: chunk.last, bytes };
         let written = self.write_chunk(shard, &new)?;
         if written == *chunk {

@@ -36,7 +36,8 @@ impl Node {
         encode(&answer)
     }
 
-    async fn answer_request(&self, from: MemberId, request: Request) -> Answer {
+    /// This node may ask itself.
+    pub(crate) async fn answer_request(&self, from: MemberId, request: Request) -> Answer {
         match request {
             Request::Append(group, rpc) => match self.of(group) {
                 Ok(group) => append(group, rpc).await,
@@ -51,10 +52,16 @@ impl Node {
                 Err(failed) => failed,
             },
             Request::TransferLeader(group, rpc) => match self.of(group) {
-                Ok(_) if self.is_retiring() => Answer::TransferLeader(Err("this node is about to end".to_owned())),
-                Ok(group) => or_failed(group.raft.handle_transfer_leader(rpc).await.map(|taken| {
-                    Answer::TransferLeader(taken.map_err(|error| error.to_string()))
-                })),
+                Ok(_) if self.is_retiring() => {
+                    Answer::TransferLeader(Err("this node is about to end".to_owned()))
+                }
+                Ok(group) => or_failed(
+                    group
+                        .raft
+                        .handle_transfer_leader(rpc)
+                        .await
+                        .map(|taken| Answer::TransferLeader(taken.map_err(|error| error.to_string()))),
+                ),
                 Err(failed) => failed,
             },
             Request::Propose(group, payload) => self.propose(ShardId(group), payload).await,
@@ -83,7 +90,7 @@ impl Node {
     }
 
     /// Has a batch ordered, if this node leads the shard.
-    pub(crate) async fn propose(&self, shard: ShardId, payload: Bytes) -> Answer {
+    async fn propose(&self, shard: ShardId, payload: Bytes) -> Answer {
         let group = match self.of(shard.0) {
             Ok(group) => group,
             Err(failed) => return failed,
@@ -101,7 +108,9 @@ impl Node {
                 Answer::NotLeader(forward.leader_id)
             }
             Ok(Err(error)) => Answer::Failed(error.to_string()),
-            Err(_) => Answer::Failed(format!("most of the nodes that keep shard {shard} did not answer in time")),
+            Err(_) => {
+                Answer::Failed(format!("most of the nodes that keep shard {shard} did not answer in time"))
+            }
         }
     }
 
@@ -111,6 +120,10 @@ impl Node {
         }
         let mut roster = self.roster();
         roster.heard(from.0, Some(beat.incarnation), self.now());
+        if from == self.me {
+            // As often as it shows itself, it looks at the others.
+            return Answer::Beat(roster.call(self.now()));
+        }
         Answer::Beat(roster.known().clone())
     }
 
@@ -144,8 +157,10 @@ impl Node {
         // Whoever tends the directory's group adds it, or describes it anew.
         let leaving = known.is_some_and(|known| known.leaving);
         self.announced().insert(from.0, PeerNode { leaving, ..node });
-        self.roster().heard(from.0, None, self.now());
-        Answer::Welcome(Welcome { cluster: self.cluster.0, members: members.into_iter().collect() })
+        let mut roster = self.roster();
+        roster.heard(from.0, None, self.now());
+        let roster = roster.known().clone();
+        Answer::Welcome(Welcome { cluster: self.cluster.0, members: members.into_iter().collect(), roster })
     }
 
     fn whom_to_ask(&self) -> Answer {
@@ -157,12 +172,14 @@ impl Node {
     }
 
     /// A member is to go: from now on everybody who leads a group gives its votes to others.
-    pub(crate) async fn dismiss_here(&self, member: u64) -> Answer {
+    async fn dismiss_here(&self, member: u64) -> Answer {
         if !self.directory().leads(self.me.0) {
             return Answer::NotLeader(self.directory().leader());
         }
         let Some(mut node) = self.members().remove(&member) else {
-            return Answer::Refused(Refusal::Because(format!("there is no member {member:016x} in this room")));
+            return Answer::Refused(Refusal::Because(format!(
+                "there is no member {member:016x} in this room"
+            )));
         };
         if node.leaving {
             return Answer::Done;
@@ -216,7 +233,7 @@ async fn append(group: &Group, rpc: AppendEntriesRequest<Types>) -> Answer {
 }
 
 /// Up to where the group is committed; a majority was asked.
-pub(crate) async fn committed(group: &Group) -> Answer {
+async fn committed(group: &Group) -> Answer {
     match time::timeout(COMMIT_WITHIN, group.raft.get_read_linearizer(ReadPolicy::ReadIndex)).await {
         Ok(Ok(linearizer)) => Answer::Committed(linearizer.read_log_id().index() + 1),
         Ok(Err(RaftError::APIError(_))) => Answer::NotLeader(group.leader()),

@@ -103,6 +103,7 @@ pub struct Welcome {
     pub cluster: u64,
     /// Everybody in the directory's membership.
     pub members: Vec<(u64, PeerNode)>,
+    pub roster: Roster,
 }
 
 impl Welcome {

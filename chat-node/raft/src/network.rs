@@ -13,8 +13,8 @@ use openraft::{
     errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
     network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2},
     raft::{
-        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
-        TransferLeaderResponse, VoteRequest, VoteResponse,
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+        TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
     },
     type_config::alias::SnapshotOf,
 };
@@ -80,7 +80,7 @@ impl<R: AsyncRuntime> Line<R> {
         request: &Request<R>,
         rpc: RPCTypes,
         within: Duration,
-    ) -> impl Future<Output = Result<Answer<R>, RPCError<Types<R>>>> + Send + 'static {
+    ) -> impl Future<Output = Result<Answer<R>, RPCError<Types<R>>>> + Send + use<R> {
         let answer = self.peers.call(self.target, encode(request), within);
         let (id, target) = (self.me, self.target.0);
         async move {
@@ -91,7 +91,11 @@ impl<R: AsyncRuntime> Line<R> {
         }
     }
 
-    async fn vote_of(&self, request: &Request<R>, option: &RPCOption) -> Result<VoteResponse<Types<R>>, RPCError<Types<R>>> {
+    async fn vote_of(
+        &self,
+        request: &Request<R>,
+        option: &RPCOption,
+    ) -> Result<VoteResponse<Types<R>>, RPCError<Types<R>>> {
         match self.ask(request, RPCTypes::Vote, option.hard_ttl()).await? {
             Answer::Vote(response) => Ok(response),
             other => Err(unexpected(&other)),
@@ -147,7 +151,10 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Line<R> {
         &'s mut self,
         input: S,
         option: RPCOption,
-    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Types<R>>, RPCError<Types<R>>>>, RPCError<Types<R>>>>
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<Types<R>>, RPCError<Types<R>>>>, RPCError<Types<R>>>,
+    >
     where
         S: Stream<Item = AppendEntriesRequest<Types<R>>> + OptionalSend + Unpin + 'static,
     {
@@ -163,7 +170,8 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Line<R> {
                         Answer::Append(response) => response,
                         other => return Err(unexpected(&other)),
                     };
-                    let partial = response.get_partial_success().is_some_and(|partial| *partial != last);
+                    let partial =
+                        matches!(&response, AppendEntriesResponse::PartialSuccess(upto) if *upto != last);
                     Ok((response.into_stream_result(previous, last), partial))
                 }
             })

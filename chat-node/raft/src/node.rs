@@ -15,7 +15,12 @@ use chat_log::{
     snapshot::{Snapshot, SnapshotStore},
 };
 use chat_state::ids::{MemberId, ShardId};
-use openraft::{Config, Raft, SnapshotPolicy, async_runtime::WatchReceiver, errors::Fatal, metrics::RaftMetrics};
+use openraft::{
+    Config, Raft, SnapshotPolicy,
+    async_runtime::{Instant, WatchReceiver},
+    errors::Fatal,
+    metrics::RaftMetrics,
+};
 use tokio::{sync::Notify, time};
 
 use crate::{
@@ -184,7 +189,9 @@ impl Node {
             }
         };
         if time::timeout(within, handing_over).await.is_err() {
-            tracing::warn!("not all shards could be handed over; the others elect leaders when this node is gone");
+            tracing::warn!(
+                "not all shards could be handed over; the others elect leaders when this node is gone"
+            );
         }
     }
 

@@ -27,9 +27,7 @@ pub fn voters(group: u16, tolerate: u16, members: &BTreeMap<u64, PeerNode>) -> V
         let best = left
             .iter()
             .enumerate()
-            .min_by_key(|(_, (_, node))| {
-                (shared(|node| &node.host, node), shared(|node| &node.zone, node))
-            })
+            .min_by_key(|(_, (_, node))| (shared(|node| &node.host, node), shared(|node| &node.zone, node)))
             .map(|(at, _)| at);
         let Some(best) = best else { break };
         let (id, node) = left.remove(best);
@@ -85,8 +83,14 @@ mod tests {
 
     #[test]
     fn no_zone_has_two_voters_where_there_are_enough_of_them() {
-        let members =
-            members(&[(1, "a", "x"), (2, "b", "x"), (3, "c", "y"), (4, "d", "y"), (5, "e", "z"), (6, "f", "z")]);
+        let members = members(&[
+            (1, "a", "x"),
+            (2, "b", "x"),
+            (3, "c", "y"),
+            (4, "d", "y"),
+            (5, "e", "z"),
+            (6, "f", "z"),
+        ]);
         for group in 0..64 {
             let zones: BTreeSet<_> = voters(group, 1, &members).iter().map(|id| &members[id].zone).collect();
             assert_eq!(zones.len(), 3, "group {group}");

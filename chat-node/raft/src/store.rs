@@ -9,6 +9,7 @@ use chat_log::{
     snapshot::{NewSnapshot, Snapshot, SnapshotError},
 };
 use chat_state::ids::{Incarnation, Index, MemberId, ShardId};
+use openraft::async_runtime::WatchReceiver;
 use openraft_rt_tokio::TokioRuntime;
 use tokio::time::{self, Instant};
 
@@ -41,26 +42,26 @@ impl RaftStore {
         Self { node }
     }
 
-    /// Asks whoever leads a group; `here` answers if that is this node.
+    /// Asks whoever leads a group, which may be this node.
     async fn ask_leader(
         node: &Node,
         shard: ShardId,
-        request: &Request,
-        here: impl AsyncFn() -> Answer,
+        request: impl Fn() -> Request + Send,
         within: Duration,
     ) -> Result<Answer, String> {
         let group = node.group(shard).ok_or_else(|| format!("there is no shard {shard} in this room"))?;
         let deadline = Instant::now() + within;
         let mut hint = None;
-        let mut trouble = format!("no node leads shard {shard}: most of those that keep it cannot be reached");
+        let mut trouble =
+            format!("no node leads shard {shard}: most of those that keep it cannot be reached");
         loop {
             let leader = hint.take().or_else(|| group.leader());
             let answer = match leader {
                 None => None,
-                Some(leader) if leader == node.me.0 => Some(here().await),
+                Some(leader) if leader == node.me.0 => Some(node.answer_request(node.me, request()).await),
                 Some(leader) => {
                     let left = deadline.saturating_duration_since(Instant::now()).min(ANSWER_WITHIN);
-                    match node.peers.call(MemberId(leader), encode(request), left).await {
+                    match node.peers.call(MemberId(leader), encode(&request()), left).await {
                         Ok(bytes) => Some(decode(&bytes)?),
                         Err(error) => {
                             trouble = format!("the leader of shard {shard} does not answer: {error}");
@@ -85,12 +86,11 @@ impl RaftStore {
     /// Has every group's commits up to now applied here.
     pub async fn catch_up(node: &Node) -> Result<(), String> {
         for (shard, group) in node.shards().zip(&node.groups) {
-            let request = Request::Committed(shard.0);
-            let here = async || crate::answers::committed(group).await;
-            let next = match Self::ask_leader(node, shard, &request, here, APPEND_WITHIN).await? {
-                Answer::Committed(next) => next,
-                other => return Err(format!("an answer to something else: {other:?}")),
-            };
+            let next =
+                match Self::ask_leader(node, shard, || Request::Committed(shard.0), APPEND_WITHIN).await? {
+                    Answer::Committed(next) => next,
+                    other => return Err(format!("an answer to something else: {other:?}")),
+                };
             let mut metrics = group.raft.metrics();
             let applied = async {
                 loop {
@@ -122,13 +122,13 @@ impl Store for RaftStore {
 
     async fn append(&self, shard: ShardId, payload: Arc<[u8]>) -> Result<Index, StoreError> {
         let payload = Bytes::from_owner(payload);
-        let request = Request::Propose(shard.0, payload.clone());
-        let here = async || self.node.propose(shard, payload.clone()).await;
-        match Self::ask_leader(&self.node, shard, &request, here, APPEND_WITHIN).await {
+        let request = || Request::Propose(shard.0, payload.clone());
+        match Self::ask_leader(&self.node, shard, request, APPEND_WITHIN).await {
             Ok(Answer::Placed(index)) => Ok(index),
-            Ok(Answer::Refused(Refusal::DiskFull)) => {
-                Err(StoreError::Refused(Reason::DiskFull, format!("the disk of the leader of shard {shard} is full")))
-            }
+            Ok(Answer::Refused(Refusal::DiskFull)) => Err(StoreError::Refused(
+                Reason::DiskFull,
+                format!("the disk of the leader of shard {shard} is full"),
+            )),
             Ok(other) => Err(StoreError::Unavailable(format!("an answer to something else: {other:?}"))),
             Err(reason) => Err(StoreError::Unavailable(reason)),
         }
@@ -138,7 +138,12 @@ impl Store for RaftStore {
         RaftReader { node: Arc::clone(&self.node), after }
     }
 
-    async fn range(&self, shard: ShardId, after: Index, bytes: usize) -> Result<Vec<StoredEntry>, StoreError> {
+    async fn range(
+        &self,
+        shard: ShardId,
+        after: Index,
+        bytes: usize,
+    ) -> Result<Vec<StoredEntry>, StoreError> {
         read(&self.node, shard, after, bytes)
     }
 
@@ -174,17 +179,9 @@ impl Store for RaftStore {
 
     async fn beat(&self, incarnation: Incarnation) -> Result<Beat, StoreError> {
         let node = &self.node;
-        let request = Request::Beat(messages::Beat { incarnation });
-        let here = async || {
-            if !node.directory().leads(node.me.0) {
-                return Answer::Failed("this node leads the directory, but a majority does not answer".to_owned());
-            }
-            let mut roster = node.roster();
-            roster.heard(node.me.0, Some(incarnation), node.now());
-            Answer::Beat(roster.call(node.now()))
-        };
+        let request = || Request::Beat(messages::Beat { incarnation });
         let leads = || node.directory().leader() == Some(node.me.0);
-        match Self::ask_leader(node, ShardId::DIRECTORY, &request, here, APPEND_WITHIN).await {
+        match Self::ask_leader(node, ShardId::DIRECTORY, request, APPEND_WITHIN).await {
             Ok(Answer::Beat(roster)) => {
                 let alive = roster::alive(&roster);
                 let leads = leads();
@@ -201,15 +198,24 @@ impl Store for RaftStore {
     async fn leave(&self, incarnation: Incarnation) -> Result<(), StoreError> {
         let node = &self.node;
         node.retire(HAND_OVER_WITHIN).await;
-        let request = Request::Farewell(incarnation);
-        let here = async || Answer::Done;
-        let told = Self::ask_leader(node, ShardId::DIRECTORY, &request, here, HAND_OVER_WITHIN).await;
+        let request = || Request::Farewell(incarnation);
+        let told = Self::ask_leader(node, ShardId::DIRECTORY, request, HAND_OVER_WITHIN).await;
         node.shut_down().await;
         told.map(drop).map_err(StoreError::Unavailable)
     }
 }
 
 impl RaftStore {
+    /// A member is to leave the room.
+    pub async fn dismiss(node: &Node, member: u64) -> Result<(), Refusal> {
+        match Self::ask_leader(node, ShardId::DIRECTORY, || Request::Dismiss(member), APPEND_WITHIN).await {
+            Ok(Answer::Done) => Ok(()),
+            Ok(Answer::Refused(refusal)) => Err(refusal),
+            Ok(other) => Err(Refusal::Because(format!("an answer to something else: {other:?}"))),
+            Err(reason) => Err(Refusal::Because(reason)),
+        }
+    }
+
     /// Once Raft has heard of the snapshot: it does not let go of more.
     async fn purge(&self, shard: ShardId, snapshot: u64, upto: u64) {
         let Some(group) = self.node.group(shard) else { return };

@@ -22,6 +22,8 @@ use crate::{
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// The directory's leader looks who lives at every so manieth of them.
+const CALL_EVERY: u32 = 5;
 
 /// A learner that lacks no more than this many entries gets its vote.
 const LAG: u64 = 256;
@@ -70,7 +72,9 @@ pub fn next(view: &View) -> Option<Step> {
     let [voters] = &view.joint[..] else {
         return view.joint.last().cloned().map(Step::Finish);
     };
-    if let Some((id, node)) = view.members.iter().find(|(id, node)| !view.nodes.contains_key(id) && !node.leaving) {
+    if let Some((id, node)) =
+        view.members.iter().find(|(id, node)| !view.nodes.contains_key(id) && !node.leaving)
+    {
         return Some(Step::AddLearner(*id, node.clone()));
     }
     let differs = |(id, node): &(&u64, &PeerNode)| view.nodes.get(id).is_some_and(|present| present != *node);
@@ -90,7 +94,8 @@ pub fn next(view: &View) -> Option<Step> {
         let ready = wanted.iter().all(|id| voters.contains(id) || view.current.contains(id));
         if !wanted.contains(&view.me) {
             // Who leads goes last: another voter of both sets leads the change.
-            let to = wanted.intersection(voters).find(|id| view.current.contains(id) && view.alive.contains(id));
+            let to =
+                wanted.intersection(voters).find(|id| view.current.contains(id) && view.alive.contains(id));
             if let Some(to) = to {
                 return Some(Step::HandOver(*to));
             }
@@ -119,10 +124,13 @@ pub fn next(view: &View) -> Option<Step> {
 /// Looks after what this node leads, until it is dropped.
 pub async fn tend(node: Arc<Node>) {
     let mut led_since = vec![None; node.groups.len()];
-    loop {
+    for look in 0_u32.. {
         time::sleep(LOOK_EVERY).await;
         if node.is_retiring() {
             return;
+        }
+        if look.is_multiple_of(CALL_EVERY) && node.directory().leads(node.me.0) {
+            node.roster().call(node.now());
         }
         for ((shard, group), led_since) in node.shards().zip(&node.groups).zip(&mut led_since) {
             if !group.leads(node.me.0) {
@@ -136,8 +144,12 @@ pub async fn tend(node: Arc<Node>) {
             tracing::debug!(%shard, ?step, "tending");
             match time::timeout(STEP_WITHIN, take(group, step.clone())).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%shard, ?step, error, "a step was not taken; it is tried again"),
-                Err(_) => tracing::warn!(%shard, ?step, "a step takes long: a majority of the voters does not answer"),
+                Ok(Err(error)) => {
+                    tracing::debug!(%shard, ?step, error, "a step was not taken; it is tried again")
+                }
+                Err(_) => {
+                    tracing::warn!(%shard, ?step, "a step takes long: a majority of the voters does not answer")
+                }
             }
         }
     }

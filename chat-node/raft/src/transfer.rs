@@ -33,7 +33,9 @@ where
     let loaded = store.load(shard).map_err(|error| error.to_string())?;
     let snapshot = loaded.map(|loaded| loaded.snapshot).ok_or("there is no snapshot to send")?;
     if snapshot.meta.index < index {
-        return Err(format!("the snapshot of entry {index} cannot be read, and the one before it is too old"));
+        return Err(format!(
+            "the snapshot of entry {index} cannot be read, and the one before it is too old"
+        ));
     }
     let place = Place::of(&snapshot).map_err(|error| error.to_string())?.encode();
     let Snapshot { meta, state, chunks, .. } = snapshot;
@@ -92,12 +94,17 @@ impl Arrivals {
     /// Another offer takes the place of one that was not finished. Gives the chunks that are not here.
     pub fn offered(&mut self, from: MemberId, shard: ShardId, offer: Offer) -> Result<Vec<ChunkRef>, String> {
         let too_large = |bytes: u64| format!("a snapshot with a part of {bytes} bytes is larger than may be");
-        if let Some(bytes) =
-            offer.chunks.iter().map(|chunk| chunk.bytes).chain([offer.state_bytes]).find(|bytes| *bytes > MAX_BYTES)
+        if let Some(bytes) = offer
+            .chunks
+            .iter()
+            .map(|chunk| chunk.bytes)
+            .chain([offer.state_bytes])
+            .find(|bytes| *bytes > MAX_BYTES)
         {
             return Err(too_large(bytes));
         }
-        let wanted = offer.chunks.iter().copied().filter(|chunk| !self.store.has_chunk(shard, chunk)).collect();
+        let wanted =
+            offer.chunks.iter().copied().filter(|chunk| !self.store.has_chunk(shard, chunk)).collect();
         self.of.insert(shard, Arrival { from, offer, chunk: None, state: Vec::new() });
         Ok(wanted)
     }

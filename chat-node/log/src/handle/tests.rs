@@ -18,8 +18,13 @@ use crate::{
 };
 
 fn options(segment_bytes: u64) -> LocalOptions {
-    let identity =
-        Identity { member: MemberId(9), room: "lounge".to_owned(), shards: SHARDS, lineage: Lineage(0), cluster: None };
+    let identity = Identity {
+        member: MemberId(9),
+        room: "lounge".to_owned(),
+        shards: SHARDS,
+        lineage: Lineage(0),
+        cluster: None,
+    };
     LocalOptions {
         segment_bytes,
         disk_reserve_bytes: 0,
@@ -262,7 +267,13 @@ fn a_snapshot_is_asked_for_and_lets_go_of_segments() {
         index: last,
         position: Position(1),
     };
-    let new = NewSnapshot { meta, state: vec![1], kept_chunks: Vec::new(), new_chunks: Vec::new(), place: Vec::new() };
+    let new = NewSnapshot {
+        meta,
+        state: vec![1],
+        kept_chunks: Vec::new(),
+        new_chunks: Vec::new(),
+        place: Vec::new(),
+    };
     log.save_snapshot(new).blocking_recv().expect("an answer").expect("stored");
     assert!(log.status().bytes < before);
     assert_eq!(log.status().pinning, None);

@@ -13,7 +13,13 @@ use crate::{
 };
 
 fn identity(shards: u16) -> Identity {
-    Identity { member: MemberId(0xfeed), room: "lounge".to_owned(), shards, lineage: Lineage(0), cluster: None }
+    Identity {
+        member: MemberId(0xfeed),
+        room: "lounge".to_owned(),
+        shards,
+        lineage: Lineage(0),
+        cluster: None,
+    }
 }
 
 fn options() -> LocalOptions {
@@ -60,7 +66,13 @@ fn snapshot(shard: u16, index: u64) -> NewSnapshot {
         position: Position(2 * index),
     };
     let chunk = NewChunk { first: Position(1), last: Position(index), bytes: vec![index as u8; 100] };
-    NewSnapshot { meta, state: vec![index as u8; 900], kept_chunks: Vec::new(), new_chunks: vec![chunk], place: Vec::new() }
+    NewSnapshot {
+        meta,
+        state: vec![index as u8; 900],
+        kept_chunks: Vec::new(),
+        new_chunks: vec![chunk],
+        place: Vec::new(),
+    }
 }
 
 /// What a shard has: entries up to the snapshot, and the entries after it.

@@ -59,7 +59,11 @@ pub fn decode(bytes: &[u8]) -> Result<Snapshot, &'static str> {
     let (head, place): (Head, Vec<u8>) = match number(bytes, 8) {
         VERSION => (postcard::from_bytes(head).map_err(unreadable)?, Vec::new()),
         VERSION_WITH_PLACE => postcard::from_bytes(head).map_err(unreadable)?,
-        _ => return Err("it has a format that this program does not know; a newer version may have written it"),
+        _ => {
+            return Err(
+                "it has a format that this program does not know; a newer version may have written it",
+            );
+        }
     };
     let state = &bytes[PREFIX + head_bytes..];
     if head.state_bytes > MAX_STATE_BYTES || state.len() as u64 != head.state_bytes {

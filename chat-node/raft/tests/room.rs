@@ -1,0 +1,239 @@
+//! Several nodes of a room in one process, over real sockets and directories.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use chat_log::{
+    clock::SystemClock,
+    disk::{Disk, FileDisk},
+    handle::OnFatal,
+    shared::store::{Reader, Store, StoredEntry},
+    wal::WalOptions,
+};
+use chat_raft::{
+    control::Control,
+    open::{Opened, Options, Surroundings, open},
+    peers::PeerOptions,
+    store::RaftStore,
+    types::PeerNode,
+};
+use chat_state::ids::{Index, MemberId, ShardId};
+use contract::status::Membership;
+use tempfile::TempDir;
+use tokio::{net::TcpListener, runtime, time};
+
+const SHARD: ShardId = ShardId(1);
+
+/// One node: a thread with a runtime of its own, so that it can be ended like a process.
+struct Seat {
+    place: TempDir,
+    name: String,
+    peers: Vec<String>,
+    running: Option<Running>,
+}
+
+struct Running {
+    control: Control,
+    runtime: runtime::Runtime,
+    opened: tokio::sync::oneshot::Receiver<Opened>,
+    store: Option<RaftStore>,
+    fatal: Arc<Mutex<Option<String>>>,
+}
+
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+impl Seat {
+    fn new(name: &str, peers: &[String]) -> Self {
+        let place = tempfile::tempdir().expect("a directory");
+        Self { place, name: name.to_owned(), peers: peers.to_vec(), running: None }
+    }
+
+    fn start(&mut self) -> String {
+        let (control, orders) = Control::new();
+        let runtime =
+            runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("a socket");
+        let address = listener.local_addr().expect("bound").to_string();
+        let (answer, opened) = tokio::sync::oneshot::channel();
+        let fatal = Arc::new(Mutex::new(None));
+        let told = Arc::clone(&fatal);
+        let on_fatal: OnFatal =
+            Box::new(move |reason: &str| *told.lock().expect("whole") = Some(reason.to_owned()));
+        let options = Options {
+            room: "lounge".to_owned(),
+            shards: 2,
+            tolerate: 1,
+            node: PeerNode { name: self.name.clone(), address: address.clone(), ..PeerNode::default() },
+            peers: self.peers.clone(),
+            wal: WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(0) },
+            peer_options: PeerOptions::default(),
+        };
+        let surroundings = Surroundings {
+            disk: disk(self.place.path()),
+            clock: Arc::new(SystemClock::new()),
+            listener: {
+                let _inside = runtime.enter();
+                TcpListener::from_std(listener).expect("a socket")
+            },
+            tls: None,
+            random: Arc::new(|| NUMBERS.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            on_fatal: Arc::new(Mutex::new(Some(on_fatal))),
+        };
+        let its = control.clone();
+        runtime.spawn(async move {
+            let opened = open(&options, surroundings, &its, orders, |_| {}).await.expect("it opens");
+            drop(answer.send(opened));
+        });
+        self.running = Some(Running { control, runtime, opened, store: None, fatal });
+        address
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("it runs")
+    }
+
+    fn control(&self) -> &Control {
+        &self.running().control
+    }
+
+    async fn member(&self) -> MemberId {
+        until("the directory is open", || self.control().member()).await
+    }
+
+    async fn opened(&mut self) {
+        let running = self.running.as_mut().expect("it runs");
+        let opened = time::timeout(Duration::from_secs(30), &mut running.opened).await;
+        running.store = Some(opened.expect("in time").expect("opened").store);
+    }
+
+    fn store(&self) -> &RaftStore {
+        self.running().store.as_ref().expect("opened")
+    }
+
+    /// Ends it without a word to anybody.
+    fn kill(&mut self) {
+        let running = self.running.take().expect("it runs");
+        let Running { runtime, store, control, .. } = running;
+        runtime.shutdown_background();
+        drop((store, control));
+        // A process would be gone by now.
+        let disk = disk(self.place.path());
+        while disk.lock().is_err() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.runtime.shutdown_background();
+        }
+    }
+}
+
+fn disk(place: &Path) -> Arc<dyn Disk> {
+    Arc::new(FileDisk::open(place).expect("a directory"))
+}
+
+/// Looks until there is something.
+async fn until<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
+    for _ in 0..1_500 {
+        if let Some(found) = look() {
+            return found;
+        }
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("waited for this in vain: {what}");
+}
+
+/// Three nodes that have found each other, the first of which began the room.
+async fn three() -> Vec<Seat> {
+    let mut first = Seat::new("lounge-0", &[]);
+    let address = first.start();
+    let member = first.member().await;
+    first.control().found(member).await.expect("founded");
+    let mut seats = vec![first];
+    for name in ["lounge-1", "lounge-2"] {
+        let mut seat = Seat::new(name, std::slice::from_ref(&address));
+        seat.start();
+        seats.push(seat);
+    }
+    for seat in &mut seats {
+        seat.opened().await;
+    }
+    until("everybody votes everywhere", || {
+        let cluster = seats[0].control().cluster();
+        cluster.groups.iter().all(|group| group.voters.len() == 3).then_some(())
+    })
+    .await;
+    seats
+}
+
+async fn append(seat: &Seat, text: &str) -> Index {
+    for _ in 0..50 {
+        if let Ok(index) = seat.store().append(SHARD, text.as_bytes().into()).await {
+            return index;
+        }
+    }
+    panic!("{text} was not appended");
+}
+
+/// Everything of the shard up to a text.
+async fn read_to(seat: &Seat, last: &str) -> Vec<String> {
+    let mut reader = seat.store().reader(vec![Index(0); 3]);
+    let mut texts = Vec::new();
+    while texts.last().map(String::as_str) != Some(last) {
+        let entries =
+            time::timeout(Duration::from_secs(10), reader.next()).await.expect("in time").expect("read");
+        let of_shard = entries.into_iter().filter(|entry| entry.shard == SHARD);
+        for (StoredEntry { index, payload, .. }, expected) in of_shard.zip(texts.len() as u64 + 1..) {
+            assert_eq!(index, Index(expected));
+            texts.push(String::from_utf8(payload).expect("text"));
+        }
+    }
+    texts
+}
+
+#[tokio::test]
+async fn what_one_node_appends_every_node_reads() {
+    let seats = three().await;
+    let mut expected = Vec::new();
+    for (n, seat) in seats.iter().cycle().take(9).enumerate() {
+        let text = format!("message {n}");
+        assert_eq!(append(seat, &text).await, Index(n as u64 + 1));
+        expected.push(text);
+    }
+    for seat in &seats {
+        assert_eq!(read_to(seat, "message 8").await, expected);
+        assert_eq!(seat.control().cluster().membership, Membership::Member);
+    }
+}
+
+#[tokio::test]
+async fn any_one_node_may_die_and_come_back() {
+    let mut seats = three().await;
+    let mut expected = Vec::new();
+    for victim in 0..3 {
+        let text = format!("before {victim}");
+        append(&seats[victim], &text).await;
+        expected.push(text);
+        seats[victim].kill();
+        let text = format!("without {victim}");
+        append(&seats[(victim + 1) % 3], &text).await;
+        expected.push(text);
+        seats[victim].start();
+        seats[victim].opened().await;
+        assert_eq!(read_to(&seats[victim], &format!("without {victim}")).await, expected);
+    }
+    for seat in &seats {
+        assert_eq!(*seat.running().fatal.lock().expect("whole"), None);
+    }
+}

@@ -12,7 +12,7 @@ use futures::StreamExt;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::Frame,
+    body::{Frame, Incoming},
     header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
 };
 use prometheus_client::registry::Registry;
@@ -26,7 +26,7 @@ use crate::{
     http::{self, Body},
     https,
     listen::AcceptBackoff,
-    metrics,
+    metrics, orders,
 };
 
 /// Probes, a scraper or two, and the operator's watch; more is a mistake.
@@ -101,7 +101,7 @@ async fn serve_port(
         let (config, farewell) =
             (certificate.as_ref().map(|certificate| certificate.config()), farewell.clone());
         tokio::spawn(async move {
-            let answer = |request: Request<_>| std::future::ready(answer(&request, pages, &board, &registry));
+            let answer = |request: Request<Incoming>| answer(request, pages, &board, &registry);
             match config {
                 None => http::serve(stream, answer).await,
                 Some(config) => {
@@ -134,10 +134,20 @@ impl TurnedAway {
     }
 }
 
-fn answer<B>(request: &Request<B>, pages: Pages, board: &Arc<Board>, registry: &Registry) -> Response<Body> {
+async fn answer(
+    request: Request<Incoming>,
+    pages: Pages,
+    board: &Arc<Board>,
+    registry: &Registry,
+) -> Response<Body> {
     let path = request.uri().path();
     if let Some(not_here) = not_here(pages, path) {
         return not_here;
+    }
+    if let Some(cluster) = &board.cluster
+        && orders::is_order(path)
+    {
+        return orders::answer(cluster, request).await;
     }
     if ![LIVEZ, READYZ, METRICS, STATUS].contains(&path) {
         return http::text(StatusCode::NOT_FOUND, "There is no such page here.\n");

@@ -6,6 +6,7 @@ use chat_log::{
     clock::{Clock, SystemClock},
     log::{Log, LogStatus},
 };
+use chat_raft::control::Control;
 use chat_state::ids::{Index, MemberId, ShardId};
 use contract::status::{NodeState, NodeStatus, ShardStatus};
 use tokio::sync::watch;
@@ -35,6 +36,8 @@ pub(crate) struct Board {
     pub(crate) admission: Arc<Admission>,
     pub(crate) certificates: Certificates,
     pub(crate) log: Arc<dyn Log>,
+    /// The other nodes, where they keep the log together with this one.
+    pub(crate) cluster: Option<Control>,
     pub(crate) flushes: Arc<Flushes>,
     pub(crate) told: Told,
 }
@@ -119,6 +122,7 @@ impl Board {
                 })
                 .collect(),
             draining_remaining: if phase == Phase::Draining { connections } else { 0 },
+            cluster: self.cluster.as_ref().map(Control::cluster),
         }
     }
 

@@ -8,9 +8,10 @@ use std::{
     sync::Arc,
 };
 
-use contract::config::{ControlListener, SecureTcpListener, SecureWebListener};
+use contract::config::{ControlListener, PeerTls, SecureTcpListener, SecureWebListener};
 use rustls::{
-    RootCertStore, ServerConfig,
+    ClientConfig, RootCertStore, ServerConfig,
+    client::{ResolvesClientCert, Resumption},
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
@@ -26,6 +27,7 @@ pub(crate) enum Door {
     Ircs,
     Webs,
     Control,
+    Peer,
 }
 
 impl Door {
@@ -35,6 +37,7 @@ impl Door {
             Self::Ircs => "ircs",
             Self::Webs => "webs",
             Self::Control => "control",
+            Self::Peer => "peer.tls",
         }
     }
 
@@ -43,6 +46,7 @@ impl Door {
         match self {
             Self::Ircs => b"irc",
             Self::Webs | Self::Control => b"http/1.1",
+            Self::Peer => b"chat-peer",
         }
     }
 }
@@ -72,6 +76,7 @@ enum FileKey {
     Certificate,
     Key,
     ClientCa,
+    Ca,
 }
 
 impl fmt::Display for FileKey {
@@ -80,6 +85,7 @@ impl fmt::Display for FileKey {
             Self::Certificate => "certificateFile",
             Self::Key => "keyFile",
             Self::ClientCa => "clientCaFile",
+            Self::Ca => "caFile",
         })
     }
 }
@@ -96,6 +102,8 @@ pub(crate) struct Contents {
 #[derive(Clone, Debug)]
 pub(crate) struct Loaded {
     pub(crate) config: Arc<ServerConfig>,
+    /// For the other end of a connection, where this node is it.
+    pub(crate) client: Option<Arc<ClientConfig>>,
     /// When the certificate expires, seconds since 1970.
     pub(crate) not_after: i64,
 }
@@ -136,6 +144,18 @@ impl From<&ControlListener> for Files {
     }
 }
 
+impl From<&PeerTls> for Files {
+    fn from(tls: &PeerTls) -> Self {
+        let PeerTls { certificate_file, key_file, ca_file } = tls;
+        Self {
+            door: Door::Peer,
+            certificate: certificate_file.clone(),
+            key: key_file.clone(),
+            client_ca: Some(ca_file.clone()),
+        }
+    }
+}
+
 impl Files {
     pub(crate) fn certificate(&self) -> &Path {
         &self.certificate
@@ -146,7 +166,7 @@ impl Files {
         Ok(Contents {
             certificate: read(FileKey::Certificate, &self.certificate)?,
             key: read(FileKey::Key, &self.key)?,
-            client_ca: self.client_ca.as_ref().map(|path| read(FileKey::ClientCa, path)).transpose()?,
+            client_ca: self.client_ca.as_ref().map(|path| read(self.ca_key(), path)).transpose()?,
         })
     }
 
@@ -154,6 +174,11 @@ impl Files {
     pub(crate) fn load(&self, contents: &Contents) -> Result<Loaded, CertificateError> {
         let provider = Arc::new(ring::default_provider());
         let (identity, not_after) = self.identity(contents, &provider)?;
+        let identity = Arc::new(SingleCertAndKey::from(identity));
+        let client = match &contents.client_ca {
+            Some(ca) if self.door == Door::Peer => Some(self.client(ca, &identity, &provider)?),
+            _ => None,
+        };
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .expect("the provider has suites for both versions");
@@ -161,12 +186,12 @@ impl Files {
             Some(ca) => builder.with_client_cert_verifier(self.client_verifier(ca, provider)?),
             None => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
+        let mut config = builder.with_cert_resolver(identity);
         config.alpn_protocols = vec![self.door.protocol().to_vec()];
         // Who comes back usually finds another node, or one that started anew: nothing is kept for resumption.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Loaded { config: Arc::new(config), not_after })
+        Ok(Loaded { config: Arc::new(config), client, not_after })
     }
 
     fn identity(
@@ -199,15 +224,40 @@ impl Files {
         ca: &[u8],
         provider: Arc<CryptoProvider>,
     ) -> Result<Arc<dyn ClientCertVerifier>, CertificateError> {
+        WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots(ca)?), provider)
+            .build()
+            .map_err(|error| self.error(self.ca_key(), format!("cannot be used: {error}")))
+    }
+
+    fn roots(&self, ca: &[u8]) -> Result<RootCertStore, CertificateError> {
         let mut roots = RootCertStore::empty();
-        for certificate in self.certificates(FileKey::ClientCa, ca)? {
+        for certificate in self.certificates(self.ca_key(), ca)? {
             roots.add(certificate).map_err(|error| {
-                self.error(FileKey::ClientCa, format!("a certificate in it cannot be used: {error}"))
+                self.error(self.ca_key(), format!("a certificate in it cannot be used: {error}"))
             })?;
         }
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .map_err(|error| self.error(FileKey::ClientCa, format!("cannot be used: {error}")))
+        Ok(roots)
+    }
+
+    /// The same certificate for the other end of a connection.
+    fn client(
+        &self,
+        ca: &[u8],
+        identity: &Arc<SingleCertAndKey>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Arc<ClientConfig>, CertificateError> {
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
+            .with_safe_default_protocol_versions()
+            .expect("the provider has suites for both versions")
+            .with_root_certificates(self.roots(ca)?)
+            .with_client_cert_resolver(Arc::clone(identity) as Arc<dyn ResolvesClientCert>);
+        config.alpn_protocols = vec![self.door.protocol().to_vec()];
+        config.resumption = Resumption::disabled();
+        Ok(Arc::new(config))
+    }
+
+    fn ca_key(&self) -> FileKey {
+        if self.door == Door::Peer { FileKey::Ca } else { FileKey::ClientCa }
     }
 
     /// At least one.
@@ -230,7 +280,7 @@ impl Files {
         let file = match key {
             FileKey::Certificate => self.certificate.clone(),
             FileKey::Key => self.key.clone(),
-            FileKey::ClientCa => self.client_ca.clone().unwrap_or_default(),
+            FileKey::ClientCa | FileKey::Ca => self.client_ca.clone().unwrap_or_default(),
         };
         CertificateError { door: self.door, key, file, reason }
     }

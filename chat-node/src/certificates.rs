@@ -6,7 +6,7 @@ use std::{
 };
 
 use contract::config::Listeners;
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig};
 use tokio::time::{self, MissedTickBehavior};
 
 use crate::certificate::{CertificateError, Contents, Door, Files, Loaded};
@@ -24,6 +24,7 @@ pub(crate) struct Certificates {
     pub(crate) ircs: Option<Arc<Certificate>>,
     pub(crate) webs: Option<Arc<Certificate>>,
     pub(crate) control: Option<Arc<Certificate>>,
+    pub(crate) peer: Option<Arc<Certificate>>,
 }
 
 /// One listener's; the next handshake takes what is here then.
@@ -41,6 +42,11 @@ impl Certificate {
     /// For a handshake that begins now.
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.lock().config)
+    }
+
+    /// For a connection to another node that begins now.
+    pub(crate) fn client_config(&self) -> Arc<ClientConfig> {
+        Arc::clone(self.lock().client.as_ref().expect("asked of what nodes show each other alone"))
     }
 
     /// Seconds since 1970.
@@ -69,12 +75,13 @@ impl Certificates {
             ircs: listeners.ircs.as_ref().map(|ircs| load(ircs.into())).transpose()?,
             webs: listeners.webs.as_ref().map(|webs| load(webs.into())).transpose()?,
             control: listeners.control.as_ref().map(|control| load(control.into())).transpose()?,
+            peer: listeners.peer.iter().find_map(|peer| peer.tls.as_ref()).map(|tls| load(tls.into())).transpose()?,
         };
         Ok((certificates, Watch(watched)))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Certificate> {
-        [&self.ircs, &self.webs, &self.control].into_iter().flatten().map(Arc::as_ref)
+        [&self.ircs, &self.webs, &self.control, &self.peer].into_iter().flatten().map(Arc::as_ref)
     }
 }
 

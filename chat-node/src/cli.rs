@@ -14,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::{
     check::{self, Check},
-    config::{self, ListenerFlag, Overrides},
+    config::{self, ListenerFlag, Overrides, PlaceFlags},
     node,
 };
 
@@ -69,6 +69,26 @@ struct Serve {
     /// Name of the network, as clients see it [default: chat].
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// What tells nodes apart that keep a log together and have the same configuration file.
+#[derive(Args)]
+#[command(next_help_heading = "Nodes that keep a log together (log.raft)")]
+struct Place {
+    /// This node's name among the others.
+    #[arg(long, value_name = "NAME", env = "CHAT_NODE_NAME")]
+    name: Option<String>,
+    /// Where the others reach its peer listener.
+    #[arg(long, value_name = "HOST:PORT", env = "CHAT_NODE_ADVERTISE")]
+    advertise: Option<String>,
+    /// The machine it runs on: voters of a shard are spread over machines.
+    #[arg(long, value_name = "NAME", env = "CHAT_NODE_HOST")]
+    host: Option<String>,
+    /// The zone of that machine.
+    #[arg(long, value_name = "NAME", env = "CHAT_NODE_ZONE")]
+    zone: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -117,8 +137,10 @@ pub fn run() -> ExitCode {
 }
 
 fn run_node(serve: Serve) -> ExitCode {
-    let Serve { config, data, irc, web, admin, workers, network } = serve;
-    let overrides = Overrides { data, irc, web, admin, workers, network };
+    let Serve { config, data, irc, web, admin, workers, network, place } = serve;
+    let Place { name, advertise, host, zone } = place;
+    let place = PlaceFlags { name, advertise, host, zone };
+    let overrides = Overrides { data, irc, web, admin, workers, network, place };
     let config = match config::load(config.as_ref(), overrides) {
         Ok(config) => config,
         Err(error) => return fail(BAD_CONFIGURATION, &error),

@@ -2,7 +2,7 @@
 
 use std::{fs, io::Read, net::SocketAddr, path::PathBuf};
 
-use contract::config::{NodeConfig, TcpListener, WebListener};
+use contract::config::{LogConfig, NodeConfig, TcpListener, WebListener};
 
 use self::{
     mistake::{Mistake, explain},
@@ -24,6 +24,16 @@ pub(crate) struct Overrides {
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) workers: Option<usize>,
     pub(crate) network: Option<String>,
+    pub(crate) place: PlaceFlags,
+}
+
+/// What tells this node from the others of a room whose nodes keep the log; of no use elsewhere.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PlaceFlags {
+    pub(crate) name: Option<String>,
+    pub(crate) advertise: Option<String>,
+    pub(crate) host: Option<String>,
+    pub(crate) zone: Option<String>,
 }
 
 /// Where to listen, or not at all.
@@ -65,7 +75,8 @@ pub(crate) fn load(file: Option<&PathBuf>, overrides: Overrides) -> Result<NodeC
 impl Overrides {
     /// The keys that flags stand over, and these flags.
     fn flags(&self) -> Vec<(&'static str, &'static str)> {
-        let Self { data, irc, web, admin, workers, network } = self;
+        let Self { data, irc, web, admin, workers, network, place } = self;
+        let PlaceFlags { name, advertise, host: _, zone: _ } = place;
         [
             (data.is_some(), ("data", "--data")),
             (irc.is_some(), ("listeners.irc", "--irc")),
@@ -73,6 +84,8 @@ impl Overrides {
             (admin.is_some(), ("listeners.admin", "--admin")),
             (workers.is_some(), ("workers", "--workers")),
             (network.is_some(), ("network", "--network")),
+            (name.is_some(), ("log.raft.name", "--name")),
+            (advertise.is_some(), ("log.raft.advertise", "--advertise")),
         ]
         .into_iter()
         .filter_map(|(given, flag)| given.then_some(flag))
@@ -122,7 +135,7 @@ fn parse(file: &str, text: &str) -> Result<NodeConfig, ConfigError> {
 }
 
 fn apply(config: &mut NodeConfig, overrides: Overrides) {
-    let Overrides { data, irc, web, admin, workers, network } = overrides;
+    let Overrides { data, irc, web, admin, workers, network, place } = overrides;
     if let Some(data) = data {
         config.data = data;
     }
@@ -148,6 +161,18 @@ fn apply(config: &mut NodeConfig, overrides: Overrides) {
     }
     if let Some(network) = network {
         config.network = network;
+    }
+    if let LogConfig::Raft(raft) = &mut config.log {
+        let PlaceFlags { name, advertise, host, zone } = place;
+        let over = |value: &mut String, flag: Option<String>| {
+            if let Some(flag) = flag {
+                *value = flag;
+            }
+        };
+        over(&mut raft.name, name);
+        over(&mut raft.advertise, advertise);
+        over(&mut raft.domains.host, host);
+        over(&mut raft.domains.zone, zone);
     }
 }
 

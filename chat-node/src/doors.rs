@@ -37,6 +37,13 @@ pub(crate) struct Posts {
     pub(crate) control: Option<(tokio::net::TcpListener, Arc<Certificate>)>,
 }
 
+/// Where the other nodes come in.
+pub(crate) struct PeerDoor {
+    pub(crate) listener: std::net::TcpListener,
+    /// With one it is for TLS.
+    pub(crate) certificate: Option<Arc<Certificate>>,
+}
+
 /// For the line that the node is ready.
 #[derive(Clone, Copy)]
 pub(crate) struct Addresses {
@@ -46,6 +53,7 @@ pub(crate) struct Addresses {
     pub(crate) webs: Shown,
     pub(crate) admin: Shown,
     pub(crate) control: Shown,
+    pub(crate) peer: Shown,
 }
 
 #[derive(Clone, Copy)]
@@ -78,8 +86,8 @@ pub(crate) enum DoorError {
 pub(crate) fn bind(
     listeners: &Listeners,
     certificates: &Certificates,
-) -> Result<(Doors, Posts, Addresses), DoorError> {
-    let Listeners { irc, ircs, web, webs, admin, control } = listeners;
+) -> Result<(Doors, Posts, Option<PeerDoor>, Addresses), DoorError> {
+    let Listeners { irc, ircs, web, webs, admin, control, peer } = listeners;
     let open = |key, address| -> Result<_, DoorError> {
         let listener = listen(key, address)?;
         let address = listener.local_addr()?;
@@ -95,6 +103,7 @@ pub(crate) fn bind(
         webs: Shown(None),
         admin: Shown(None),
         control: Shown(None),
+        peer: Shown(None),
     };
     let mut doors = Doors { irc: Vec::new(), web: Vec::new() };
     if let Some(irc) = irc {
@@ -131,5 +140,13 @@ pub(crate) fn bind(
         let listener = tokio::net::TcpListener::from_std(listener)?;
         posts.control = Some((listener, certificate(&certificates.control)));
     }
-    Ok((doors, posts, addresses))
+    let peer = match peer {
+        None => None,
+        Some(peer) => {
+            let (listener, address) = open("listeners.peer.address", peer.address)?;
+            addresses.peer = Shown(Some(address));
+            Some(PeerDoor { listener, certificate: certificates.peer.clone() })
+        }
+    };
+    Ok((doors, posts, peer, addresses))
 }

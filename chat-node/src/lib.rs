@@ -30,6 +30,7 @@ mod lobby;
 mod metrics;
 mod node;
 mod open;
+mod orders;
 mod recover;
 mod settings;
 mod snapshots;

@@ -5,9 +5,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use chat_raft::control::Control;
 use contract::status::{Durability, LIVEZ, NodeState, NodeStatus, STATUS};
 use hyper::{
     Request, StatusCode,
+    body::Incoming,
     header::{CONTENT_TYPE, HeaderValue},
 };
 use tokio::net::TcpListener;
@@ -19,19 +21,22 @@ use crate::{
     farewell::Farewell,
     http, https,
     listen::AcceptBackoff,
+    orders,
 };
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Lobby {
     reason: Arc<Mutex<String>>,
+    /// Where the nodes keep the log.
+    cluster: Option<Control>,
 }
 
 impl Lobby {
-    pub(crate) fn new() -> Self {
-        Self::default()
+    pub(crate) fn new(cluster: Option<Control>) -> Self {
+        Self { reason: Arc::default(), cluster }
     }
 
-    /// What the node waits for.
+    /// What the node waits for, as a sentence of its own.
     pub(crate) fn say(&self, reason: String) {
         *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
@@ -52,7 +57,7 @@ impl Lobby {
         let mut backoff = AcceptBackoff::new();
         loop {
             let Some((stream, _)) = backoff.after(listener.accept().await).await else { continue };
-            http::serve_one(stream, |request| std::future::ready(self.answer(pages, &request))).await;
+            http::serve_one(stream, |request| self.answer(pages, request)).await;
         }
     }
 
@@ -63,38 +68,42 @@ impl Lobby {
             let Some((stream, _)) = backoff.after(listener.accept().await).await else { continue };
             let shaken = https::shake_hands(stream, certificate.config(), &farewell).await;
             let Some(stream) = shaken else { continue };
-            let answer = |request: Request<_>| std::future::ready(self.answer(Pages::Control, &request));
-            http::serve_one(stream, answer).await;
+            http::serve_one(stream, |request| self.answer(Pages::Control, request)).await;
         }
     }
 
-    fn answer<B>(&self, pages: Pages, request: &Request<B>) -> hyper::Response<http::Body> {
+    async fn answer(&self, pages: Pages, request: Request<Incoming>) -> hyper::Response<http::Body> {
         let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(not_here) = admin::not_here(pages, request.uri().path()) {
             return not_here;
         }
+        if let Some(cluster) = &self.cluster
+            && orders::is_order(request.uri().path())
+        {
+            return orders::answer(cluster, request).await;
+        }
         match request.uri().path() {
             LIVEZ => http::text(StatusCode::OK, "ok\n"),
             STATUS => {
-                let mut line = serde_json::to_string(&status(&reason)).expect("a status is plain data");
+                let mut line = serde_json::to_string(&self.status(reason)).expect("a status is plain data");
                 line.push('\n');
                 let mut response = http::text(StatusCode::OK, line);
                 let json = HeaderValue::from_static("application/json");
                 response.headers_mut().insert(CONTENT_TYPE, json);
                 response
             }
-            _ => http::text(StatusCode::SERVICE_UNAVAILABLE, format!("waiting for the store: {reason}\n")),
+            _ => http::text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
         }
     }
-}
 
-/// Of a node that has no state yet.
-fn status(reason: &str) -> NodeStatus {
-    NodeStatus {
+    /// Of a node that has no state yet.
+    fn status(&self, reason: String) -> NodeStatus {
+        let member = self.cluster.as_ref().and_then(Control::member);
+        NodeStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        member: String::new(),
+        member: member.map_or_else(String::new, |member| format!("{:016x}", member.0)),
         state: NodeState::Recovering,
-        reason: format!("waiting for the store: {reason}"),
+        reason,
         connections: 0,
         sessions: 0,
         detached: 0,
@@ -104,5 +113,7 @@ fn status(reason: &str) -> NodeStatus {
         durability: Durability::Memory,
         shards: Vec::new(),
         draining_remaining: 0,
+            cluster: self.cluster.as_ref().map(Control::cluster),
+        }
     }
 }

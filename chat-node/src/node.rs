@@ -11,6 +11,7 @@ use chat_log::{
     log::{FollowError, Log},
 };
 use chat_protocol::UnixMillis;
+use chat_raft::control::Control;
 use chat_session::{Housekeeper, Random, Revision, SessionConfig, StrictTransport, Worker};
 use contract::{
     config::{LogConfig, NodeConfig},
@@ -19,6 +20,7 @@ use contract::{
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
+    time,
 };
 
 use crate::{
@@ -30,7 +32,7 @@ use crate::{
     chores::Chores,
     crew::{Crew, Order},
     descriptors,
-    doors::{self, Addresses, DoorError, Doors, Posts},
+    doors::{self, Addresses, DoorError, Doors, PeerDoor, Posts},
     drain,
     flushes::Flushes,
     front::Front,
@@ -41,6 +43,9 @@ use crate::{
     snapshots::{self, Desk},
     worker::{Seat, Tools, WorkerThread},
 };
+
+/// Between two looks whether the room lets this member go.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Why a node could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +60,8 @@ pub(crate) enum NodeError {
     Listen(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    #[error(transparent)]
+    Raft(chat_raft::open::OpenError),
     /// The store cannot hold this room's log, in words for who configures it.
     #[error("{0}")]
     Store(String),
@@ -134,13 +141,13 @@ pub(crate) fn run(config: &NodeConfig) -> Result<(), NodeError> {
     let (certificates, watch) = Certificates::load(&config.listeners)?;
     let (notices, mut heard) = mpsc::unbounded_channel();
     let outcome: Result<_, NodeError> = runtime.block_on(async {
-        let (doors, posts, addresses) = doors::bind(&config.listeners, &certificates)?;
+        let (doors, posts, peer_door, addresses) = doors::bind(&config.listeners, &certificates)?;
         let mut stop_signals = StopSignals::new()?;
         tokio::spawn(watch.run());
         let clock = Arc::new(SystemClock::new());
         let flushes = Arc::new(Flushes::default());
         let opened = tokio::select! {
-            opened = open_log(config, &clock, &flushes, &notices, &posts) => opened?,
+            opened = open_log(config, &clock, &flushes, &notices, &posts, peer_door) => opened?,
             () = stop_signals.next() => return Ok(None),
         };
         let strict_transport = strict_transport(config, &addresses);
@@ -163,6 +170,7 @@ async fn open_log(
     flushes: &Arc<Flushes>,
     notices: &Notices,
     posts: &Posts,
+    peer_door: Option<PeerDoor>,
 ) -> Result<OpenLog, NodeError> {
     let notices = notices.clone();
     let on_fatal: OnFatal = Box::new(move |reason: &str| {
@@ -172,10 +180,22 @@ async fn open_log(
     match &config.log {
         LogConfig::Local { shards } => open::local(config, *shards, clock, flushes, on_fatal),
         LogConfig::Valkey(log) => {
-            let lobby = Lobby::new();
+            let lobby = Lobby::new(None);
             let said = lobby.clone();
+            let waits = move |reason| said.say(format!("waiting for the store: {reason}"));
             tokio::select! {
-                opened = open::valkey(log, on_fatal, move |reason| said.say(reason)) => opened,
+                opened = open::valkey(log, on_fatal, waits) => opened,
+                never = lobby.serve(posts) => match never {},
+            }
+        }
+        LogConfig::Raft(log) => {
+            let door = peer_door.expect("the configuration's check wants one");
+            let (control, orders) = Control::new();
+            let lobby = Lobby::new(Some(control.clone()));
+            let said = lobby.clone();
+            let waits = move |reason| said.say(reason);
+            tokio::select! {
+                opened = open::raft(config, log, door, flushes, (control, orders), on_fatal, waits) => opened,
                 never = lobby.serve(posts) => match never {},
             }
         }
@@ -207,7 +227,7 @@ impl Node {
         flushes: Arc<Flushes>,
         notices: &Notices,
     ) -> Result<Self, NodeError> {
-        let OpenLog { log, member, start } = opened;
+        let OpenLog { log, member, start, cluster } = opened;
         let (desk, archive) =
             snapshots::start(Arc::clone(&log), start.snapshots()).map_err(system("a thread"))?;
 
@@ -226,6 +246,7 @@ impl Node {
             ),
             certificates,
             log: Arc::clone(&log),
+            cluster,
             flushes,
             told: Told::new(),
         });
@@ -275,6 +296,10 @@ impl Node {
         let told_to_stop = loop {
             tokio::select! {
                 () = stop_signals.next() => break Ok(()),
+                () = dismissed(self.board.cluster.as_ref()) => {
+                    tracing::info!("this member is to leave the room: its clients are sent to the others");
+                    break Ok(());
+                }
                 notice = heard.recv() => match notice {
                     Some(Notice::Failed(reason)) => break Err(NodeError::Failed(reason)),
                     Some(notice) => waiting.heard(&notice),
@@ -287,7 +312,7 @@ impl Node {
                 let opened = Front::open(doors, &self.board.admission, &self.board.crew);
                 front = Some(opened.map_err(system("the front thread"))?);
                 self.board.enter(Phase::Serving);
-                let Addresses { irc, ircs, web, webs, admin, control } = addresses;
+                let Addresses { irc, ircs, web, webs, admin, control, peer } = addresses;
                 tracing::info!(
                     %irc,
                     %ircs,
@@ -295,6 +320,7 @@ impl Node {
                     %webs,
                     %admin,
                     %control,
+                    %peer,
                     log = open::described(config),
                     started_in_ms = self.board.clock.monotonic().as_millis() as u64,
                     "ready"
@@ -303,8 +329,12 @@ impl Node {
         };
         if told_to_stop.is_ok() {
             let deadline = config.drain_deadline.as_duration();
+            let draining = async {
+                // Whoever waits for an acknowledgement must not wait for an election.
+                tokio::join!(drain::drain(&self.board, deadline, stop_signals.next()), hand_over(&self.board));
+            };
             tokio::select! {
-                () = drain::drain(&self.board, deadline, stop_signals.next()) => {}
+                () = draining => {}
                 Some(Notice::Failed(reason)) = heard.recv() => return Err(NodeError::Failed(reason)),
             }
         }
@@ -356,6 +386,23 @@ impl Waiting {
 
     fn is_over(&self) -> bool {
         self.workers == 0 && self.settled
+    }
+}
+
+/// Until the room lets this member go.
+async fn dismissed(cluster: Option<&Control>) {
+    let Some(cluster) = cluster else { return std::future::pending().await };
+    while !cluster.is_leaving() {
+        time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// What this node leads goes to others.
+async fn hand_over(board: &Board) {
+    if let Some(cluster) = &board.cluster
+        && let Err(error) = cluster.hand_over().await
+    {
+        tracing::warn!(%error, "what this node leads could not be handed over");
     }
 }
 

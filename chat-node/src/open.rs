@@ -1,6 +1,9 @@
 //! Opens the log that the configuration names, wherever it lives.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use chat_log::{
     clock::{Clock, SystemClock},
@@ -8,15 +11,28 @@ use chat_log::{
     handle::{HandleOptions, LocalLogHandle, OnFatal},
     identity::Identity,
     local::{LocalLog, LocalOptions},
-    log::Log,
-    shared::handle::{SharedLogHandle, SharedOptions},
+    log::{Log, Reason},
+    shared::handle::{Savers, SharedLogHandle, SharedOptions},
+    wal::WalOptions,
+};
+use chat_raft::{
+    control::Control,
+    open::{Found, Surroundings},
+    peers::{PeerOptions, Tls},
+    types::PeerNode,
 };
 use chat_state::ids::{Lineage, MemberId};
 use chat_valkey::{OpenError, Options, ValkeyStore};
-use contract::config::{LogConfig, NodeConfig, ValkeyLog};
-use tokio::{runtime, sync::oneshot, time};
+use contract::config::{LogConfig, NodeConfig, PEER_NAME, RaftLog, ValkeyLog};
+use tokio::{
+    runtime,
+    sync::{mpsc, oneshot},
+    time,
+};
 
 use crate::{
+    certificates::Certificate,
+    doors::PeerDoor,
     flushes::{Flushes, MeasuredDisk},
     node::{NodeError, random_number, system},
     recover::StartingPoint,
@@ -24,6 +40,8 @@ use crate::{
 
 /// Between two tries to reach a store.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// Another leader may be there a moment later.
+const RAFT_RETRY_EVERY: Duration = Duration::from_millis(20);
 /// A store that cannot be reached is spoken of at the first try, then so often.
 const SAY_EVERY: u32 = 30;
 
@@ -32,6 +50,8 @@ pub(crate) struct OpenLog {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) member: MemberId,
     pub(crate) start: StartingPoint,
+    /// The other nodes, where they keep the log together with this one.
+    pub(crate) cluster: Option<Control>,
 }
 
 pub(crate) fn local(
@@ -57,7 +77,8 @@ pub(crate) fn local(
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
     let log =
         LocalLogHandle::start(log, clock, &HandleOptions::default(), on_fatal).map_err(system("a thread"))?;
-    Ok(OpenLog { log: Arc::new(log), member, start: StartingPoint::new(recovered, store) })
+    let start = StartingPoint::new(recovered, store);
+    Ok(OpenLog { log: Arc::new(log), member, start, cluster: None })
 }
 
 /// Waits for as long as the store cannot be reached; `waits` is told why.
@@ -71,13 +92,7 @@ pub(crate) async fn valkey(
         ..Options::new(config.url_file.clone(), config.room.clone(), config.shards)
     };
     let shards = config.shards;
-    // The connections live on the runtime that made them, and that one goes to the log's thread.
-    let (answer, opened) = oneshot::channel();
-    let open = move || {
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(system("the log's thread its runtime"))?;
+    on_a_runtime(move |runtime| {
         let found = runtime.block_on(patiently(&options, waits)).map_err(NodeError::Store)?;
         let log = SharedLogHandle::start(
             Arc::new(found.store),
@@ -88,16 +103,10 @@ pub(crate) async fn valkey(
         )
         .map_err(system("a thread"))?;
         let start = StartingPoint::of_store(found.snapshots, shards, Lineage::default());
-        Ok(OpenLog { log: Arc::new(log) as Arc<dyn Log>, member: MemberId(random_number()), start })
-    };
-    std::thread::Builder::new()
-        .name("open".to_owned())
-        .spawn(move || {
-            // Nobody waits any more when the node was told to stop meanwhile.
-            let _ = answer.send(open());
-        })
-        .map_err(system("a thread"))?;
-    opened.await.unwrap_or_else(|_| Err(NodeError::Failed("opening the store panicked".to_owned())))
+        let member = MemberId(random_number());
+        Ok(OpenLog { log: Arc::new(log) as Arc<dyn Log>, member, start, cluster: None })
+    })
+    .await
 }
 
 async fn patiently(options: &Options, waits: impl Fn(String)) -> Result<chat_valkey::Opened, String> {
@@ -118,10 +127,103 @@ async fn patiently(options: &Options, waits: impl Fn(String)) -> Result<chat_val
     }
 }
 
+/// Waits until this node is a part of its room and has what the others have; `waits` is told for what.
+pub(crate) async fn raft(
+    config: &NodeConfig,
+    raft: &RaftLog,
+    door: PeerDoor,
+    flushes: &Arc<Flushes>,
+    (control, orders): (Control, mpsc::Receiver<Found>),
+    on_fatal: OnFatal,
+    waits: impl Fn(String) + Send + 'static,
+) -> Result<OpenLog, NodeError> {
+    let disk = FileDisk::open(&config.data)
+        .map_err(|source| NodeError::Data { place: config.data.display().to_string(), source })?;
+    let disk = Arc::new(MeasuredDisk::new(disk, Arc::clone(flushes)));
+    let options = chat_raft::open::Options {
+        room: config.network.clone(),
+        shards: raft.shards,
+        tolerate: raft.tolerate,
+        node: PeerNode {
+            name: raft.name.clone(),
+            address: raft.advertise.clone(),
+            host: raft.domains.host.clone(),
+            zone: raft.domains.zone.clone(),
+            leaving: false,
+        },
+        peers: raft.peers.clone(),
+        wal: WalOptions::new(0),
+        peer_options: PeerOptions::default(),
+    };
+    let PeerDoor { listener, certificate } = door;
+    let on_fatal = Arc::new(Mutex::new(Some(on_fatal)));
+    let shards = raft.shards;
+    on_a_runtime(move |runtime| {
+        let cluster = control.clone();
+        let of_log = Arc::clone(&on_fatal);
+        let opened = runtime.block_on(async {
+            let surroundings = Surroundings {
+                disk,
+                clock: Arc::new(SystemClock::new()),
+                listener: tokio::net::TcpListener::from_std(listener).map_err(system("the peer listener"))?,
+                tls: certificate.map(peer_tls),
+                random: Arc::new(random_number),
+                on_fatal,
+            };
+            let opened = chat_raft::open::open(&options, surroundings, &control, orders, waits).await;
+            opened.map_err(NodeError::Raft)
+        })?;
+        let chat_raft::open::Opened { store, member, lineage, extents, snapshots } = opened;
+        let options = SharedOptions {
+            savers: Savers::EveryNode,
+            out_of_reach: Reason::NoQuorum,
+            retry_every: RAFT_RETRY_EVERY,
+            ..SharedOptions::default()
+        };
+        let on_fatal: OnFatal = Box::new(move |reason| chat_raft::open::say_fatal(&of_log, reason));
+        let log = SharedLogHandle::start(Arc::new(store), extents, runtime, options, on_fatal)
+            .map_err(system("a thread"))?;
+        let start = StartingPoint::of_store(snapshots, shards, lineage);
+        Ok(OpenLog { log: Arc::new(log) as Arc<dyn Log>, member, start, cluster: Some(cluster) })
+    })
+    .await
+}
+
+/// Runs what opens a log on a thread of its own, with the runtime that the log's thread then has: connections live on the one
+/// that made them.
+async fn on_a_runtime<F>(open: F) -> Result<OpenLog, NodeError>
+where
+    F: FnOnce(runtime::Runtime) -> Result<OpenLog, NodeError> + Send + 'static,
+{
+    let (answer, opened) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("open".to_owned())
+        .spawn(move || {
+            let runtime = runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(system("the log's thread its runtime"));
+            // Nobody waits any more when the node was told to stop meanwhile.
+            let _ = answer.send(runtime.and_then(open));
+        })
+        .map_err(system("a thread"))?;
+    opened.await.unwrap_or_else(|_| Err(NodeError::Failed("opening the log panicked".to_owned())))
+}
+
+fn peer_tls(certificate: Arc<Certificate>) -> Tls {
+    let server = Arc::clone(&certificate);
+    Tls {
+        server: Arc::new(move || server.config()),
+        client: Arc::new(move || certificate.client_config()),
+        name: PEER_NAME,
+    }
+}
+
 /// What the configuration says of the log, shortly, for the line that the node is ready.
 pub(crate) fn described(config: &NodeConfig) -> String {
     match &config.log {
         LogConfig::Local { .. } => config.data.display().to_string(),
         LogConfig::Valkey(log) => format!("valkey, room {}", log.room),
+        LogConfig::Raft(log) => format!("raft, {}, {}", log.name, config.data.display()),
     }
 }

@@ -322,6 +322,9 @@ pub enum LogFormat {
     Json,
 }
 
+/// Nodes that a room may declare to outlive at a time: more would need more voters than it is worth to wait for.
+pub const MAX_TOLERATED: u16 = 3;
+
 /// Channel shards a room may have: enough for any node count in sight, few enough to follow all of them.
 pub const MAX_SHARDS: u16 = 256;
 

@@ -87,6 +87,8 @@ pub enum Reason {
     StoreReadOnly,
     #[error("the store of this room cannot be reached")]
     StoreUnreachable,
+    #[error("most of the nodes that keep this room's log cannot be reached")]
+    NoQuorum,
     #[error("this node is not registered yet")]
     NotRegistered,
     #[error("the request is larger than an entry may be")]

@@ -10,7 +10,7 @@ use chat_state::ids::MemberId;
 use contract::status::{self, Cluster, Membership};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{messages::Refusal, node::Node, open::Found, store::RaftStore, tend::current};
+use crate::{node::Node, open::Found, store::RaftStore, tend::current};
 
 /// What is led is handed over within this time.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(5);
@@ -35,6 +35,9 @@ enum Stage {
 pub enum OrderError {
     #[error("{0}")]
     Refused(String),
+    /// There is no such member.
+    #[error("{0}")]
+    Unknown(String),
     /// It may work later.
     #[error("{0}")]
     Failed(String),
@@ -99,11 +102,7 @@ impl Control {
     pub async fn dismiss(&self, member: MemberId) -> Result<(), OrderError> {
         let node =
             self.node().ok_or_else(|| OrderError::Failed("this node is no part of a room".to_owned()))?;
-        match RaftStore::dismiss(&node, member.0).await {
-            Ok(()) => Ok(()),
-            Err(Refusal::Because(reason)) => Err(OrderError::Refused(reason)),
-            Err(refusal) => Err(OrderError::Failed(format!("{refusal:?}"))),
-        }
+        RaftStore::dismiss(&node, member.0).await
     }
 
     /// What this node leads goes to others. It may be given some of it again later, unless it ends.

@@ -376,7 +376,8 @@ impl<W: Fn(String)> Life<'_, W> {
     }
 }
 
-fn say_fatal(on_fatal: &Mutex<Option<OnFatal>>, reason: &str) {
+/// Once.
+pub fn say_fatal(on_fatal: &Mutex<Option<OnFatal>>, reason: &str) {
     let on_fatal = on_fatal.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(on_fatal) = on_fatal {
         on_fatal(reason);

@@ -14,6 +14,7 @@ use openraft_rt_tokio::TokioRuntime;
 use tokio::time::{self, Instant};
 
 use crate::{
+    control::OrderError,
     messages::{self, Refusal, decode, encode},
     node::Node,
     roster,
@@ -180,6 +181,7 @@ impl Store for RaftStore {
     async fn beat(&self, incarnation: Incarnation) -> Result<Beat, StoreError> {
         let node = &self.node;
         let request = || Request::Beat(messages::Beat { incarnation });
+        self.let_go_of_what_pins().await;
         let leads = || node.directory().leader() == Some(node.me.0);
         match Self::ask_leader(node, ShardId::DIRECTORY, request, APPEND_WITHIN).await {
             Ok(Answer::Beat(roster)) => {
@@ -195,6 +197,20 @@ impl Store for RaftStore {
         }
     }
 
+    fn pinning(&self) -> Option<ShardId> {
+        let shard = ShardId(self.node.pulse.pinning()?);
+        let extent = self.node.group(shard)?.machine.extent();
+        (extent.snapshot < extent.last).then_some(shard)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.node.pulse.bytes()
+    }
+
+    fn disk_busy_since_ms(&self) -> Option<u64> {
+        self.node.pulse.busy_since_ms()
+    }
+
     async fn leave(&self, incarnation: Incarnation) -> Result<(), StoreError> {
         let node = &self.node;
         node.retire(HAND_OVER_WITHIN).await;
@@ -206,13 +222,27 @@ impl Store for RaftStore {
 }
 
 impl RaftStore {
+    /// A shard in which nothing happens keeps an old file though its snapshot covers all of it.
+    async fn let_go_of_what_pins(&self) {
+        let Some(shard) = self.node.pulse.pinning().map(ShardId) else { return };
+        let Some(group) = self.node.group(shard) else { return };
+        let extent = group.machine.extent();
+        if extent.snapshot == extent.last
+            && let Some(snapshot) = group.metrics().snapshot
+            && group.metrics().purged < Some(snapshot)
+        {
+            // Its core has ended when this fails, and the node with it.
+            let _ = group.raft.trigger().purge_log(snapshot.index).await;
+        }
+    }
+
     /// A member is to leave the room.
-    pub async fn dismiss(node: &Node, member: u64) -> Result<(), Refusal> {
+    pub async fn dismiss(node: &Node, member: u64) -> Result<(), OrderError> {
         match Self::ask_leader(node, ShardId::DIRECTORY, || Request::Dismiss(member), APPEND_WITHIN).await {
             Ok(Answer::Done) => Ok(()),
-            Ok(Answer::Refused(refusal)) => Err(refusal),
-            Ok(other) => Err(Refusal::Because(format!("an answer to something else: {other:?}"))),
-            Err(reason) => Err(Refusal::Because(reason)),
+            Ok(Answer::Refused(Refusal::Because(reason))) => Err(OrderError::Unknown(reason)),
+            Ok(other) => Err(OrderError::Failed(format!("an answer to something else: {other:?}"))),
+            Err(reason) => Err(OrderError::Failed(reason)),
         }
     }
 

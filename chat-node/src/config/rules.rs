@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chat_protocol::name;
 use contract::{
-    config::{LogConfig, MAX_SHARDS, NodeConfig},
+    config::{LogConfig, MAX_SHARDS, MAX_TOLERATED, NodeConfig, RaftLog},
     duration::Span,
 };
 
@@ -21,6 +21,8 @@ const RANGES: &[(&str, u64, u64)] = &[
     ("revision", 1, u64::MAX),
     ("log.local.shards", 1, MAX_SHARDS as u64),
     ("log.valkey.shards", 1, MAX_SHARDS as u64),
+    ("log.raft.shards", 1, MAX_SHARDS as u64),
+    ("log.raft.tolerate", 0, MAX_TOLERATED as u64),
     ("limits.maxConnections", 1, 1_000_000),
     ("limits.maxConnectionsPerAddress", 1, 1_000_000),
     ("limits.commandBurst", 1, 1_000_000_000),
@@ -43,7 +45,7 @@ const RANGES: &[(&str, u64, u64)] = &[
 pub(super) fn check(config: &NodeConfig) -> Result<(), (String, String)> {
     check_names(config)?;
     within("workers", config.workers as u64)?;
-    check_log(&config.log)?;
+    check_log(config)?;
     check_listeners(config)?;
     check_limits(config)?;
     check_chat(config)?;
@@ -71,7 +73,8 @@ fn check_names(config: &NodeConfig) -> Result<(), (String, String)> {
     within("revision", config.revision.unwrap_or(1))
 }
 
-fn check_log(log: &LogConfig) -> Result<(), (String, String)> {
+fn check_log(config: &NodeConfig) -> Result<(), (String, String)> {
+    let log = &config.log;
     let kind = match log {
         LogConfig::Local { .. } => "local",
         LogConfig::Valkey(log) => {
@@ -85,8 +88,38 @@ fn check_log(log: &LogConfig) -> Result<(), (String, String)> {
             })?;
             "valkey"
         }
+        LogConfig::Raft(raft) => {
+            check_raft(config, raft)?;
+            "raft"
+        }
     };
     within(&format!("log.{kind}.shards"), log.shards().into())
+}
+
+fn check_raft(config: &NodeConfig, raft: &RaftLog) -> Result<(), (String, String)> {
+    within("log.raft.tolerate", raft.tolerate.into())?;
+    let plain = |text: &str| (1..=253).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    rule(plain(&raft.name), "log.raft.name", || {
+        "must be 1 to 253 visible ASCII characters without spaces, and another one on each node".to_owned()
+    })?;
+    let address = |key: &str, text: &str| {
+        rule(is_host_and_port(text), key, || format!("`{text}` must be HOST:PORT, such as chat-0.example.org:7000"))
+    };
+    address("log.raft.advertise", &raft.advertise)?;
+    for (n, peer) in raft.peers.iter().enumerate() {
+        address(&format!("log.raft.peers[{n}]"), peer)?;
+    }
+    rule(config.listeners.peer.is_some(), "listeners.peer", || {
+        "must be set where the log is raft: the other nodes come in there".to_owned()
+    })
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty()
+            && host.bytes().all(|byte| byte.is_ascii_graphic())
+            && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
 }
 
 fn check_listeners(config: &NodeConfig) -> Result<(), (String, String)> {
@@ -104,6 +137,7 @@ fn check_listeners(config: &NodeConfig) -> Result<(), (String, String)> {
         ("listeners.webs.address", listeners.webs.as_ref().map(|webs| webs.address)),
         ("listeners.admin", Some(listeners.admin)),
         ("listeners.control.address", listeners.control.as_ref().map(|control| control.address)),
+        ("listeners.peer.address", listeners.peer.as_ref().map(|peer| peer.address)),
     ];
     for (key, address) in named.into_iter().filter_map(|(key, address)| Some((key, address?))) {
         // Port 0 asks the system for a free one.

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     follower::{Follower, FollowerId},
     handle::OnFatal,
-    log::{AppendError, Durability, FollowError, Log, LogStatus, Request, Standing},
+    log::{AppendError, Durability, FollowError, Log, LogStatus, Reason, Request, Standing},
     snapshot::{NewSnapshot, Snapshot, SnapshotError},
 };
 
@@ -47,6 +47,19 @@ pub struct SharedOptions {
     pub patience: Duration,
     /// A graceful stop waits so long for what was asked.
     pub settle_within: Duration,
+    /// Who writes snapshots.
+    pub savers: Savers,
+    /// Why nothing is taken when the store does not answer.
+    pub out_of_reach: Reason,
+}
+
+/// Who writes snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Savers {
+    /// One node for all.
+    Leader,
+    /// Each for itself.
+    EveryNode,
 }
 
 impl Default for SharedOptions {
@@ -61,6 +74,8 @@ impl Default for SharedOptions {
             retry_every: Duration::from_millis(250),
             patience: Duration::from_secs(2),
             settle_within: Duration::from_secs(5),
+            savers: Savers::Leader,
+            out_of_reach: Reason::StoreUnreachable,
         }
     }
 }
@@ -160,12 +175,15 @@ impl<S: Store> Log for SharedLogHandle<S> {
     fn status(&self) -> LogStatus {
         let mut status = locked(&self.status).clone();
         status.waiting += self.inbox.waiting();
+        status.bytes = self.store.bytes();
+        status.pinning = self.store.pinning();
+        status.disk_busy_since_ms = self.store.disk_busy_since_ms();
         status
     }
 
-    /// Other nodes go on with the log, and one of them writes the snapshots.
+    /// Where other nodes go on with the log, one of them writes the snapshots.
     fn wants_last_snapshots(&self) -> bool {
-        false
+        self.options.savers == Savers::EveryNode
     }
 
     fn stop(&self) {
@@ -265,6 +283,7 @@ impl<S: Store> Thread<S> {
                 result = wait(&mut self.beating), if self.beating.is_some() => {
                     self.beating = None;
                     self.log.beaten(result, self.now())?;
+                    self.log.pinned(self.store.pinning());
                 }
                 _ = beats.tick() => self.beat(),
                 // What may be launched now is, at the top of the loop.

@@ -15,7 +15,7 @@ use chat_state::{
 
 use super::{
     followers::Followers,
-    handle::SharedOptions,
+    handle::{Savers, SharedOptions},
     lanes::Lanes,
     store::{Beat, Extent, StoreError, StoredEntry},
 };
@@ -43,6 +43,8 @@ pub struct SharedLog {
     launch_at: Option<Duration>,
     /// Since when the store does not answer.
     silent_since: Option<Duration>,
+    /// What a snapshot was last wanted of, to let go of what is old, and its newest one at that time.
+    pinned: Option<(ShardId, Index)>,
 }
 
 /// Why the node has to end.
@@ -61,6 +63,7 @@ impl SharedLog {
             options,
             launch_at: None,
             silent_since: None,
+            pinned: None,
         }
     }
 
@@ -308,9 +311,20 @@ impl SharedLog {
         Ok(())
     }
 
-    /// One node writes the snapshots; every other one would only be told that there is a newer one.
+    /// A shard keeps the store from letting go of what is old.
+    pub(super) fn pinned(&mut self, shard: Option<ShardId>) {
+        let Some(shard) = shard else { return };
+        // Once for each snapshot: the store needs a moment to make use of it.
+        let newest = self.extents.get(usize::from(shard.0)).map(|extent| (shard, extent.snapshot));
+        if newest.is_some() && newest != self.pinned {
+            self.pinned = newest;
+            self.followers.tell_all(&Delivery::SnapshotWanted { shard });
+        }
+    }
+
+    /// Where one node writes the snapshots, every other one would only be told that there is a newer one.
     fn want_snapshots(&mut self) {
-        if !locked(&self.status).standing.leads {
+        if self.options.savers == Savers::Leader && !locked(&self.status).standing.leads {
             return;
         }
         for (shard, grown) in (0..).map(ShardId).zip(&mut self.grown) {
@@ -329,7 +343,7 @@ impl SharedLog {
             StoreError::Unavailable(said) => {
                 let since = *self.silent_since.get_or_insert(now);
                 if now.saturating_sub(since) >= self.options.patience {
-                    self.stand_still(Reason::StoreUnreachable, said);
+                    self.stand_still(self.options.out_of_reach, said);
                 }
             }
             StoreError::Broken(_) => {}

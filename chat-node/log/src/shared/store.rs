@@ -90,6 +90,21 @@ pub trait Store: Send + Sync + 'static {
     /// Tells the store, about every second, that this node lives.
     fn beat(&self, incarnation: Incarnation) -> impl Future<Output = Result<Beat, StoreError>> + Send;
 
+    /// The shard whose missing snapshot keeps the store from letting go of what is old, if there is one.
+    fn pinning(&self) -> Option<ShardId> {
+        None
+    }
+
+    /// Bytes of the log on this node's disk.
+    fn bytes(&self) -> u64 {
+        0
+    }
+
+    /// Since when, by this node's monotonic clock, an operation of its disk runs.
+    fn disk_busy_since_ms(&self) -> Option<u64> {
+        None
+    }
+
     /// This node ends in good order: nobody has to wait until it is taken for dead.
     fn leave(&self, incarnation: Incarnation) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

@@ -1,8 +1,7 @@
 //! Answering other nodes: accepts their connections and gives their requests, in order, to whoever answers.
 
 use std::{
-    collections::BTreeMap,
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     future::Future,
     net::IpAddr,
     pin::pin,
@@ -31,7 +30,7 @@ use super::{
 
 /// After an accept that failed (too many open files), so that it is not tried without end.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// Addresses whose latest refusal is remembered, so that it is logged once.
+/// Refusals that are remembered, so that each is logged once.
 const REFUSALS_LIMIT: usize = 64;
 /// Bytes of memory that a waiting answer takes beside its body.
 const ANSWER_OVERHEAD: usize = 64;
@@ -67,7 +66,6 @@ where
                     let greeted = greet(stream, from, &peers).await;
                     match greeted {
                         Ok(greeted) => {
-                            refusals.forget(from);
                             attend(greeted, peers, answer, slot).await;
                         }
                         Err(error) if refusals.is_news(from, &error.to_string()) => {
@@ -267,28 +265,16 @@ impl Drop for Request {
     }
 }
 
-/// The latest refusal of each address.
+/// What was refused lately, by address and words.
 #[derive(Default)]
-struct Refusals(Mutex<BTreeMap<IpAddr, String>>);
+struct Refusals(Mutex<BTreeSet<(IpAddr, String)>>);
 
 impl Refusals {
     fn is_news(&self, from: IpAddr, words: &str) -> bool {
-        let mut latest = self.lock();
-        if latest.get(&from).is_some_and(|known| known == words) {
-            return false;
+        let mut said = self.0.lock().expect("nothing panics while it is held");
+        if said.len() >= REFUSALS_LIMIT {
+            said.clear();
         }
-        if latest.len() >= REFUSALS_LIMIT && !latest.contains_key(&from) {
-            latest.pop_first();
-        }
-        latest.insert(from, words.to_owned());
-        true
-    }
-
-    fn forget(&self, from: IpAddr) {
-        self.lock().remove(&from);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, String>> {
-        self.0.lock().expect("nothing panics while it is held")
+        said.insert((from, words.to_owned()))
     }
 }

@@ -140,3 +140,57 @@ fn sum_up(failures: Vec<CallError>) -> CallError {
     let words = if words.is_empty() { "it has no address".to_owned() } else { words.join("; ") };
     if refused { CallError::Refused(words) } else { CallError::Unreachable(words) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::peers::{Peers, serve};
+
+    async fn listen(host: u8, port: u16) -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind((Ipv4Addr::new(127, 0, 0, host), port)).await.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        (listener, address)
+    }
+
+    fn peers(member: u64) -> Peers {
+        let me = Me {
+            room: "chat/main".into(),
+            member: MemberId(member),
+            name: format!("node-{member}"),
+            advertise: format!("node-{member}.invalid:7000"),
+        };
+        Peers::new(me, None, PeerOptions::default())
+    }
+
+    #[tokio::test]
+    async fn of_the_addresses_of_a_name_ourselves_and_the_dead_are_skipped() {
+        let (ours, first) = listen(1, 0).await;
+        let (dead, second) = listen(2, 0).await;
+        let (other, third) = listen(3, 0).await;
+        drop(dead);
+        let one = peers(1);
+        tokio::spawn(serve(ours, one.clone(), |_, body| async { body }));
+        tokio::spawn(serve(other, peers(2), |_, body| async { body }));
+
+        let reached = one.dialer().reach_any(vec![first, second, third], None).await;
+        assert_eq!(reached.map(|greeted| greeted.theirs.member), Ok(MemberId(2)));
+
+        let failures =
+            one.dialer().reach_any(vec![first, second], None).await.map(|_| ()).expect_err("nobody");
+        assert_eq!(failures[0], CallError::Unreachable(format!("{first}: this is ourselves")));
+        assert_eq!(failures.len(), 2);
+    }
+
+    #[test]
+    fn somebody_who_refuses_tells_more_than_nobody() {
+        let nobody = CallError::Unreachable("a:1: refused".into());
+        let other = CallError::Refused("b:1: another room".into());
+        assert_eq!(sum_up(vec![nobody.clone()]), nobody);
+        assert_eq!(sum_up(vec![nobody, other]), CallError::Refused("a:1: refused; b:1: another room".into()));
+        assert_eq!(sum_up(Vec::new()), CallError::Unreachable("it has no address".into()));
+    }
+}

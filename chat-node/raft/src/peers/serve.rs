@@ -1,8 +1,7 @@
 //! Answering other nodes: accepts their connections and gives their requests, in order, to whoever answers.
 
 use std::{
-    collections::BTreeMap,
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     future::Future,
     net::IpAddr,
     pin::pin,
@@ -31,7 +30,7 @@ use super::{
 
 /// After an accept that failed (too many open files), so that it is not tried without end.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// Addresses whose latest refusal is remembered, so that it is logged once.
+/// Refusals that are remembered, so that each is logged once.
 const REFUSALS_LIMIT: usize = 64;
 /// Bytes of memory that a waiting answer takes beside its body.
 const ANSWER_OVERHEAD: usize = 64;
@@ -67,7 +66,6 @@ where
                     let greeted = greet(stream, from, &peers).await;
                     match greeted {
                         Ok(greeted) => {
-                            refusals.forget(from);
                             attend(greeted, peers, answer, slot).await;
                         }
                         Err(error) if refusals.is_news(from, &error.to_string()) => {
@@ -267,28 +265,61 @@ impl Drop for Request {
     }
 }
 
-/// The latest refusal of each address.
+/// What was refused lately, by address and words.
 #[derive(Default)]
-struct Refusals(Mutex<BTreeMap<IpAddr, String>>);
+struct Refusals(Mutex<BTreeSet<(IpAddr, String)>>);
 
 impl Refusals {
     fn is_news(&self, from: IpAddr, words: &str) -> bool {
-        let mut latest = self.lock();
-        if latest.get(&from).is_some_and(|known| known == words) {
-            return false;
+        let mut said = self.0.lock().expect("nothing panics while it is held");
+        if said.len() >= REFUSALS_LIMIT {
+            said.clear();
         }
-        if latest.len() >= REFUSALS_LIMIT && !latest.contains_key(&from) {
-            latest.pop_first();
+        said.insert((from, words.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_does_not_take_its_answers_is_not_listened_to() {
+        let slots = Arc::new(Semaphore::new(1));
+        let slot = Arc::clone(&slots).try_acquire_owned().expect("room");
+        let outbox = Arc::new(Outbox { state: Mutex::default(), signal: Notify::new(), _slot: slot });
+        let options = PeerOptions { waiting_bytes_limit: 1000, ..PeerOptions::default() };
+        let answer = |_, body| async { body };
+        let mut end = Answering { member: MemberId(1), answer, outbox, options: &options };
+        let mut requests = 0;
+        while end.listens() {
+            requests += 1;
+            let body = Bytes::from(vec![0; 100]);
+            end.hear(Frame { number: requests, kind: Kind::Request, body }).expect("a request");
         }
-        latest.insert(from, words.to_owned());
-        true
+        assert_eq!(requests, 7);
+        let mut out = BytesMut::new();
+        end.fill(&mut out);
+        assert!(end.listens());
+        for number in 1..=requests {
+            let answer = frame::take(&mut out, 1000).expect("a frame").expect("all of it");
+            assert_eq!((answer.number, answer.kind), (number, Kind::Answer));
+        }
+        drop(end);
+        assert_eq!(slots.available_permits(), 1);
     }
 
-    fn forget(&self, from: IpAddr) {
-        self.lock().remove(&from);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, String>> {
-        self.0.lock().expect("nothing panics while it is held")
+    #[test]
+    fn a_refusal_is_news_once() {
+        let refusals = Refusals::default();
+        let from = |last| IpAddr::from([10, 0, 0, last]);
+        assert!(refusals.is_news(from(1), "another room"));
+        assert!(!refusals.is_news(from(1), "another room"));
+        assert!(refusals.is_news(from(1), "another cluster"));
+        assert!(refusals.is_news(from(2), "another room"));
+        for last in 0..=255 {
+            refusals.is_news(from(last), "no node");
+        }
+        assert!(refusals.0.lock().expect("unharmed").len() <= REFUSALS_LIMIT);
     }
 }

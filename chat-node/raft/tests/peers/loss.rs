@@ -1,12 +1,12 @@
 //! Noticing that a node is gone.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chat_raft::peers::{CallError, Me, PeerOptions, Peers, serve};
 use chat_state::ids::MemberId;
-use futures::future;
-use tokio::sync::{broadcast::error::TryRecvError, mpsc};
+use futures::{FutureExt, future};
+use tokio::sync::{Notify, broadcast::error::TryRecvError, mpsc};
 
 use crate::nodes::{PATIENCE, echo, listen, me, options, peers, start, start_with};
 
@@ -110,6 +110,23 @@ async fn a_listener_that_never_says_who_it_is_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_member_that_is_not_reached_is_left_alone_until_there_is_news() {
+    let (nobody, gone) = listen().await;
+    drop(nobody);
+    let one =
+        Peers::new(me(1), None, PeerOptions { backoff_first: PATIENCE, backoff_most: PATIENCE, ..options() });
+    one.know(TWO, vec![gone.to_string()]);
+    let error = one.call(TWO, "hello".into(), PATIENCE).await.expect_err("nobody");
+    assert_eq!(one.call(TWO, "hello".into(), PATIENCE).now_or_never(), Some(Err(error.clone())));
+    one.know(TWO, vec![gone.to_string()]);
+    assert_eq!(one.call(TWO, "hello".into(), PATIENCE).now_or_never(), Some(Err(error)), "no news");
+
+    let two = start(me(2), None, options(), echo);
+    one.know(TWO, vec![gone.to_string(), two.address.to_string()]);
+    assert_eq!(one.call(TWO, "hello".into(), PATIENCE).await.expect("answered"), "hello");
+}
+
+#[tokio::test]
 async fn a_node_that_falls_silent_is_given_up() {
     // Pings far too seldom for the other: as one whose machine stands still.
     let rare = PeerOptions { ping_every: PATIENCE, ..options() };
@@ -126,13 +143,40 @@ async fn a_node_that_falls_silent_is_given_up() {
 async fn a_node_with_nothing_to_say_is_not_given_up() {
     let pinging = PeerOptions { ping_every: Duration::from_millis(10), ..options() };
     let two = start(me(2), None, pinging, |_, _| async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
         Bytes::from_static(b"late")
     });
-    let lenient = PeerOptions { silence: Duration::from_millis(500), ..options() };
-    let one = Peers::new(me(1), None, lenient);
+    let one = Peers::new(me(1), None, PeerOptions { silence: Duration::from_secs(2), ..options() });
     one.know(TWO, vec![two.address.to_string()]);
     assert_eq!(one.call(TWO, "hello".into(), PATIENCE).await.expect("answered"), "late");
+}
+
+#[tokio::test]
+async fn after_standing_still_what_came_meanwhile_is_heard_first() {
+    let release = Arc::new(Notify::new());
+    let pinging = PeerOptions { ping_every: Duration::from_millis(10), ..options() };
+    let answer = {
+        let release = Arc::clone(&release);
+        move |_, body: Bytes| {
+            let release = Arc::clone(&release);
+            async move {
+                if body == "wait" {
+                    release.notified().await;
+                }
+                body
+            }
+        }
+    };
+    let two = start(me(2), None, pinging, answer);
+    let one = Peers::new(me(1), None, PeerOptions { silence: Duration::from_secs(2), ..options() });
+    one.know(TWO, vec![two.address.to_string()]);
+    let waiting = one.call(TWO, "wait".into(), PATIENCE);
+    one.call(TWO, "hello".into(), PATIENCE).await.expect("answered");
+    // The connection lives in this thread, as all of a test's runtime.
+    std::thread::sleep(Duration::from_millis(2500));
+    tokio::task::yield_now().await;
+    release.notify_one();
+    assert_eq!(waiting.await.expect("answered"), "wait");
 }
 
 #[tokio::test]

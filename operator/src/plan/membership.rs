@@ -122,16 +122,26 @@ impl Look<'_> {
             });
             return (None, waits);
         }
-        if let Some(step) = self.gone().or_else(|| self.replace(lost)) {
+        let gone = self.gone().find(|member| self.is_dead(member));
+        let gone = gone.and_then(|member| self.order_out(member, "its volume is gone"));
+        if let Some(step) = gone.or_else(|| self.replace(lost)) {
             return (Some(step), None);
+        }
+        if let Some(member) = self.gone().next() {
+            let name = &member.name;
+            let waits = format!(
+                "the volume of node {name} is gone, and without it a shard has no majority of its voters: restore it, or \
+                 bring the other nodes back"
+            );
+            return (None, Some(waits));
         }
         let (step, waits) = self.shrink();
         let step = step.or_else(|| self.restart(replicas)).or_else(|| self.release(replicas));
         (step, waits)
     }
 
-    /// A member whose pod has come back with another volume, or is gone together with its volume.
-    fn gone(&self) -> Option<Step> {
+    /// Members whose pods have come back with other volumes, or are gone together with their volumes.
+    fn gone(&self) -> impl Iterator<Item = &Member> {
         let is_gone = |member: &&Member| {
             let Some(ordinal) = self.ensemble.ordinal_of(member) else { return false };
             match self.ensemble.node(ordinal) {
@@ -139,9 +149,7 @@ impl Look<'_> {
                 None => ordinal >= self.target && !self.has_something(ordinal),
             }
         };
-        let members = self.ensemble.members().iter();
-        let member = members.filter(|member| self.is_dead(member)).find(is_gone)?;
-        self.order_out(member, "its volume is gone")
+        self.ensemble.members().iter().filter(|member| !member.alive && !member.leaving).filter(is_gone)
     }
 
     /// A member on a Kubernetes node that is off, once another node has taken its place.

@@ -176,7 +176,7 @@ pub fn plan(room: &Room, observed: &Observed, now: Timestamp) -> Plan {
         certificates,
         objects: changes(wanted, &observed.objects),
         seed: room.wish.is_none().then(|| existing_replicas(&observed.objects).unwrap_or(first)),
-        step: rollout::step(observed).or(before).or_else(|| storage::step(room, observed)).or(after),
+        step: rollout::step(room, observed).or(before).or_else(|| storage::step(room, observed)).or(after),
     }
 }
 

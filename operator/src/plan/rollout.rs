@@ -8,31 +8,57 @@ use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
 use kube::ResourceExt;
 
 use super::{Step, Target};
-use crate::{build, members::Ensemble, names, observe::Observed, pods, validate::Stateful};
+use crate::{
+    build,
+    members::{Ensemble, Node, ensemble},
+    names,
+    observe::Observed,
+    pods,
+    validate::{Room, Stateful},
+};
 
 /// A pod that is not ready and not of the revision that is meant for it is deleted: it serves nobody, and some versions of
 /// the StatefulSet controller wait for it before they replace it. Fixing the spec is then all that a bad image needs. A
 /// Deployment needs no such help.
-pub(super) fn step(observed: &Observed) -> Option<Step> {
+pub(super) fn step(room: &Room, observed: &Observed) -> Option<Step> {
     let Observed { objects, pods, store_pods, .. } = observed;
-    replace_stuck(objects.stateful_set.as_deref(), pods)
-        .or_else(|| replace_stuck(objects.store_stateful_set.as_deref(), store_pods))
+    let needed = |pod: &Pod| {
+        room.stateful().is_some_and(|stateful| {
+            let ensemble = ensemble(&room.name, stateful.cluster.as_deref(), observed);
+            let node = ensemble.nodes.iter().find(|node| node.pod.metadata.uid == pod.metadata.uid);
+            node.is_some_and(|node| is_needed(node, stateful, &ensemble))
+        })
+    };
+    replace_stuck(objects.stateful_set.as_deref(), pods, needed)
+        .or_else(|| replace_stuck(objects.store_stateful_set.as_deref(), store_pods, |_| false))
 }
 
-fn replace_stuck(set: Option<&StatefulSet>, pods: &[Arc<Pod>]) -> Option<Step> {
+fn replace_stuck(
+    set: Option<&StatefulSet>,
+    pods: &[Arc<Pod>],
+    needed: impl Fn(&Pod) -> bool,
+) -> Option<Step> {
     let set = set?;
     if set.metadata.deletion_timestamp.is_some() || !was_looked_at(set) {
         return None;
     }
     let stuck = pods.iter().find(|pod| {
-        let meant =
-            names::ordinal(&set.name_any(), &pod.name_any()).and_then(|ordinal| meant_for(set, ordinal));
+        let ordinal = names::ordinal(&set.name_any(), &pod.name_any());
+        let meant = ordinal.and_then(|ordinal| meant_for(set, ordinal));
         pod.metadata.deletion_timestamp.is_none()
             && meant.is_some_and(|revision| is_outdated(pod, revision))
             && !pods::is_ready(pod)
+            && !needed(pod)
     })?;
     let because = pods::trouble(stuck).map_or_else(|| "it is not ready".into(), |trouble| trouble.message);
     Some(Step::DeleteStuckPod { target: Target::of(stuck.as_ref()), because })
+}
+
+/// Whether a shard may have no majority without this node, though it serves nobody.
+fn is_needed(node: &Node<'_>, stateful: &Stateful, ensemble: &Ensemble<'_>) -> bool {
+    node.member().is_some_and(|id| {
+        ensemble.member(id).is_some_and(|member| member.alive) && !ensemble.can_do_without(id, stateful)
+    })
 }
 
 /// The revision that the StatefulSet controller makes a pod of that ordinal from.
@@ -103,10 +129,7 @@ pub fn roll(stateful: &Stateful, ensemble: &Ensemble<'_>, observed: &Observed, h
     }
     let replicas = set.spec.replicas.unwrap_or_default();
     let alone = replicas == 1;
-    let useless = !pods::is_ready(node.pod)
-        && node.member().is_none_or(|id| {
-            ensemble.member(id).is_none_or(|member| !member.alive) || ensemble.can_do_without(id, stateful)
-        });
+    let useless = !pods::is_ready(node.pod) && !is_needed(node, stateful, ensemble);
     let missing = held.map(str::to_owned).or_else(|| missing(stateful, ensemble, replicas));
     match missing {
         Some(missing) if !alone && !useless => Roll::Waits { ordinal, missing },

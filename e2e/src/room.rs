@@ -46,7 +46,9 @@ impl Wish {
         let replicas = replicas.map_or_else(String::new, |replicas| format!("\n  replicas: {replicas}"));
         let volume = format!("size: 32Mi, className: {storage_class}");
         let mode = match log {
-            Log::OwnVolume => format!("stateful: {{shards: 4, storage: {{{volume}, retain: Delete}}}}"),
+            Log::OwnVolume => format!(
+                "stateful: {{shards: 4, tolerate: {{nodeFailures: 0}}, storage: {{{volume}, retain: Delete}}}}"
+            ),
             Log::ManagedStore => format!("stateless: {{shards: 2, store: {{managed: {{{volume}}}}}}}"),
             Log::StoreOf { secret } => format!(
                 "stateless: {{shards: 2, store: {{valkey: {{urlFrom: {{secretKeyRef: {{name: {secret}, key: url}}}}}}}}}}"

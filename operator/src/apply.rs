@@ -23,7 +23,8 @@ use crate::{
     error::{Error, refusal},
     metrics::Metrics,
     names,
-    plan::{Change, ControlSecret, Plan, Rank, Step, Target},
+    nodes::{Followers, Order},
+    plan::{Certificates, Change, Plan, Rank, Step, Target},
     validate::Room,
 };
 
@@ -40,9 +41,11 @@ pub struct Outcome {
     pub refusals: Vec<Refusal>,
     /// A claim that may not grow.
     pub growth_refused: Option<Refusal>,
+    /// A node that was told something and does not do it.
+    pub disobeyed: Option<Refusal>,
 }
 
-/// What the API server said of an object.
+/// What the API server said of an object, or a node of what it was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub object: String,
@@ -51,12 +54,13 @@ pub struct Refusal {
 
 pub async fn apply(
     client: &Client,
+    followers: &Followers,
     metrics: &Metrics,
     chat_room: &ChatRoom,
     room: &Room,
     plan: Plan,
 ) -> Result<Outcome, Error> {
-    let Plan { offer_secret, control_secret, objects, seed, step } = plan;
+    let Plan { offer_secret, certificates, objects, seed, step } = plan;
     let Objects {
         service_account,
         config_map,
@@ -70,14 +74,10 @@ pub async fn apply(
         store_network_policy,
         store_stateful_set,
     } = objects;
-    let mut writer = Writer { client, metrics, namespace: &room.namespace, outcome: Outcome::default() };
-    let taken = match control_secret {
-        Some(ControlSecret::Apply(secret)) => writer.apply_secret(&secret).await?,
-        Some(ControlSecret::Offer(secret)) => writer.offer_secret(&secret).await?,
-        None => true,
-    };
-    if !taken {
-        // The ConfigMap would say that it was written, and pods would wait for it in vain.
+    let namespace = &room.namespace;
+    let mut writer = Writer { client, followers, metrics, namespace, outcome: Outcome::default() };
+    if !writer.certificates(certificates).await? {
+        // The ConfigMap would say that they were written, and pods would wait for them in vain.
         return Ok(writer.outcome);
     }
     writer.write(service_account).await?;
@@ -106,6 +106,7 @@ pub async fn apply(
 
 struct Writer<'a> {
     client: &'a Client,
+    followers: &'a Followers,
     metrics: &'a Metrics,
     namespace: &'a str,
     outcome: Outcome,
@@ -141,6 +142,25 @@ impl Writer<'_> {
                 None => Err(Error::write(&kind, &name, error)),
             },
         }
+    }
+
+    /// Writes the Secrets with certificates; says whether all were taken.
+    async fn certificates(&mut self, certificates: Option<Certificates>) -> Result<bool, Error> {
+        let mut taken = true;
+        match certificates {
+            Some(Certificates::Apply(secrets)) => {
+                for secret in &secrets {
+                    taken &= self.apply_secret(secret).await?;
+                }
+            }
+            Some(Certificates::Offer(secrets)) => {
+                for secret in &secrets {
+                    taken &= self.offer_secret(secret).await?;
+                }
+            }
+            None => {}
+        }
+        Ok(taken)
     }
 
     /// Writes a Secret without seeing it again; says whether it was taken.
@@ -207,8 +227,16 @@ impl Writer<'_> {
 
     async fn step(&mut self, step: Step) -> Result<(), Error> {
         let done = match &step {
-            Step::DeleteStuckPod { target, .. } => {
+            Step::TellFounder { pod, uid, member } => self.order(pod, uid, Order::Found { member }).await,
+            Step::RemoveMember { pod, uid, member, .. } => {
+                self.order(pod, uid, Order::Remove { member }).await
+            }
+            Step::DeleteStuckPod { target, .. } | Step::RestartRemoved { target } => {
                 self.delete::<Pod>("Pod", target, DeleteParams::default()).await?
+            }
+            Step::DeleteClaim { target } => {
+                let params = DeleteParams::default();
+                self.delete::<PersistentVolumeClaim>("PersistentVolumeClaim", target, params).await?
             }
             Step::ReplaceStatefulSet { target } => {
                 self.delete::<StatefulSet>("StatefulSet", target, DeleteParams::orphan()).await?
@@ -220,6 +248,17 @@ impl Writer<'_> {
             self.outcome.stepped = Some(step);
         }
         Ok(())
+    }
+
+    /// Tells a node something; says whether it does it. What it does not do is told, and tried again.
+    async fn order(&mut self, pod: &str, uid: &str, order: Order<'_>) -> bool {
+        match self.followers.order(uid, order).await {
+            Ok(()) => true,
+            Err(message) => {
+                self.outcome.disobeyed = Some(Refusal { object: format!("node {pod}"), message });
+                false
+            }
+        }
     }
 
     /// Deletes the object at the version the step was decided for; says whether it was that one.

@@ -40,6 +40,8 @@ const RETRY: Backoff = Backoff { first: Duration::from_millis(500), last: Durati
 const FIRST_WORD: Duration = Duration::from_secs(5);
 /// How soon a room looks again for objects that stand in its way.
 const AFTER_STRANGERS: Duration = Duration::from_secs(15);
+/// How soon a node is told again what it did not do.
+const AFTER_DISOBEYED: Duration = Duration::from_secs(5);
 /// A bug does not go away by itself; it is tried again in case something else did.
 const AFTER_BUG: Duration = Duration::from_secs(600);
 
@@ -107,11 +109,13 @@ async fn reconcile_room(chat_room: &ChatRoom, context: &Context) -> Result<Actio
     left.take(&key(chat_room));
     let observed = observe(client, caches, chat_room).await?;
     let now = Timestamp::now();
+    let mut told = true;
     let status = match validate(chat_room, &observed, defaults) {
         Err(errors) => status(chat_room, &observed, status::Result::Invalid(&errors), now),
         Ok(room) => {
             let plan = plan(&room, &observed, now);
-            let outcome = apply(client, metrics, chat_room, &room, plan).await?;
+            let outcome = apply(client, &caches.followers, metrics, chat_room, &room, plan).await?;
+            told = outcome.disobeyed.is_none();
             events::publish(client, chat_room, events::of_outcome(&outcome)).await;
             status(chat_room, &observed, status::Result::Applied(&room, &outcome), now)
         }
@@ -124,7 +128,9 @@ async fn reconcile_room(chat_room: &ChatRoom, context: &Context) -> Result<Actio
     let revisit = report(client, metrics, chat_room, status, now).await?;
     // Objects of somebody else carry no label that is watched for.
     let strangers = (!observed.strangers.is_empty()).then_some(AFTER_STRANGERS);
-    Ok(Action::requeue(next_look(revisit.or(strangers), turn, now)))
+    let again = (!told).then_some(AFTER_DISOBEYED);
+    let soon = [revisit, strangers, again].into_iter().flatten().min();
+    Ok(Action::requeue(next_look(soon, turn, now)))
 }
 
 /// The earliest of: a look that something needs, the time when the status turns, the regular look.

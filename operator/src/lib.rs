@@ -15,6 +15,7 @@ pub mod error;
 pub mod generate;
 pub mod health;
 pub mod leader;
+pub mod members;
 pub mod metrics;
 pub mod names;
 pub mod nodes;

@@ -27,10 +27,13 @@ pub const STORE_IMAGE: &str = "docker.io/valkey/valkey:8-alpine";
 /// On every object of a room: hash of what was applied. Another hash means that it must be applied again.
 pub const APPLIED_ANNOTATION: &str = "chatroom.dev/applied";
 
+/// On the nodes' StatefulSet: hash of its template. Another one means that the pods are about to be rolled.
+pub const TEMPLATE_ANNOTATION: &str = "chatroom.dev/template";
+
 /// On pods: hash of the configuration they were started for. Another hash rolls them.
 pub const CONFIG_ANNOTATION: &str = "chatroom.dev/config";
 
-/// On the ConfigMap of a room: hash of the Secret that its nodes' control ports were last given.
+/// On the ConfigMap of a room: hash of the Secrets with certificates that its nodes were last given.
 pub const CONTROL_ANNOTATION: &str = "chatroom.dev/control";
 
 /// On pods with a control port: uid of the room whose authority they know.
@@ -50,6 +53,9 @@ pub const STORE_APP: &str = "chat-store";
 
 /// Tells the ReplicaSets of a Deployment apart; set on pods by its controller.
 pub const TEMPLATE_HASH_LABEL: &str = "pod-template-hash";
+
+/// Zone of a Kubernetes node, and of the pods on it (Kubernetes 1.35 or newer).
+pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
 /// Set by the StatefulSet controller on pods.
 pub const REVISION_LABEL: &str = "controller-revision-hash";
@@ -75,6 +81,9 @@ pub const ADMIN_PORT: &str = "admin";
 /// Port of a node's container for the operator alone. Nodes of an earlier version have none.
 pub const CONTROL_PORT: &str = "control";
 
+/// Port of a stateful node's container for the other nodes.
+pub const PEER_PORT: &str = "peer";
+
 /// Keys of a Secret with a certificate, as Kubernetes' own type of such Secrets has them.
 pub const CERTIFICATE_KEY: &str = "tls.crt";
 pub const PRIVATE_KEY_KEY: &str = "tls.key";
@@ -91,14 +100,29 @@ pub fn client_service(room: &str) -> String {
     room.into()
 }
 
-/// Headless Service that gives nodes their names.
+/// Headless Service that gives nodes of a stateful room their names: `<pod>.<room>-peers.<namespace>.svc`.
 pub fn peer_service(room: &str) -> String {
-    format!("{room}-nodes")
+    format!("{room}-peers")
 }
 
 /// StatefulSet of a room; its pods are `<room>-<ordinal>`.
 pub fn stateful_set(room: &str) -> String {
     room.into()
+}
+
+/// Ordinal of a pod of a room's StatefulSet, by its name.
+pub fn ordinal(room: &str, pod: &str) -> Option<i32> {
+    pod.strip_prefix(&stateful_set(room))?.strip_prefix('-')?.parse().ok().filter(|&ordinal| ordinal >= 0)
+}
+
+/// Pod of a room's StatefulSet.
+pub fn pod(room: &str, ordinal: i32) -> String {
+    format!("{}-{ordinal}", stateful_set(room))
+}
+
+/// Claim of a pod.
+pub fn claim(pod: &str) -> String {
+    format!("{DATA_VOLUME}-{pod}")
 }
 
 /// Deployment of a stateless room.
@@ -124,6 +148,11 @@ pub fn store_secret(room: &str, uid: &str) -> String {
 /// Secret with what a room's nodes need for their control ports. As for [`store_secret`], its name alone tells whose it is.
 pub fn control_secret(room: &str, uid: &str) -> String {
     format!("{room}-control-{}", part_of(uid))
+}
+
+/// Secret with what the nodes of a stateful room need to know each other by. As for [`store_secret`].
+pub fn peer_secret(room: &str, uid: &str) -> String {
+    format!("{room}-peers-{}", part_of(uid))
 }
 
 /// Secret of an installation of the operator, in its own namespace, that the keys of all control ports follow from.

@@ -63,6 +63,24 @@ pub fn lost_at(pod: &Pod) -> Option<Timestamp> {
     pod.metadata.deletion_timestamp.as_ref().map(|end| end.0 + AFTER_GRACE)
 }
 
+/// How long a pod may be out of reach before another node takes its place.
+const REPLACE_AFTER: SignedDuration = SignedDuration::from_secs(60);
+
+/// When a node whose member does not live is to be replaced: that long after Kubernetes gave up its pod, or finds no place
+/// for it where its volume is.
+pub fn replaced_at(pod: &Pod) -> Option<Timestamp> {
+    let ordered = pod.metadata.deletion_timestamp.as_ref().map(|end| {
+        end.0 - SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or_default())
+    });
+    let homeless = || {
+        let scheduled = condition(pod, "PodScheduled").filter(|condition| {
+            condition.status == "False" && condition.reason.as_deref() == Some(UNSCHEDULABLE)
+        })?;
+        scheduled.last_transition_time.as_ref().map(|time| time.0)
+    };
+    ordered.or_else(homeless).map(|since| since + REPLACE_AFTER)
+}
+
 /// Why a container of the pod does not run, if it will not for a while.
 pub fn stuck(pod: &Pod) -> Option<Trouble> {
     let name = pod.name_any();

@@ -1,7 +1,7 @@
 //! Second stage: spec and observation become a typed [`Room`], or the errors of its author. Pure.
 
 use contract::{
-    config::{self, ChatSettings, LogConfig, NodeConfig, TcpListener, ValkeyLog},
+    config::{self, ChatSettings, LogConfig, NodeConfig, RaftLog, TcpListener, ValkeyLog},
     duration::Span,
     ports,
 };
@@ -13,7 +13,9 @@ use kube::Resource;
 
 use crate::{
     api::{self, ChatRoom, DurationText},
-    build::{CONTROL_DIRECTORY, IRCS_DIRECTORY, STORE_CA_FILE, STORE_URL_FILE, WEBS_DIRECTORY},
+    build::{
+        CONTROL_DIRECTORY, IRCS_DIRECTORY, PEER_DIRECTORY, STORE_CA_FILE, STORE_URL_FILE, WEBS_DIRECTORY,
+    },
     control::{Authority, Root},
     names,
     observe::Observed,
@@ -101,8 +103,8 @@ pub struct ClientCertificates {
 /// Where the log lives.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Shape {
-    /// On a volume of each node.
-    Stateful(Volume),
+    /// On the nodes' own volumes.
+    Stateful(Stateful),
     /// In a store.
     Stateless(Store),
 }
@@ -122,6 +124,46 @@ pub struct ManagedStore {
     pub image: String,
     /// Name of its Secret.
     pub secret: String,
+}
+
+/// A room whose nodes keep the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stateful {
+    pub volume: Volume,
+    /// Nodes that may fail at a time, f.
+    pub tolerate: u16,
+    /// Channel shards.
+    pub shards: u16,
+    /// Id of the room as its volumes know it, once it was begun.
+    pub cluster: Option<String>,
+    /// Id of the member that begins it, once that is written down.
+    pub founder: Option<String>,
+}
+
+impl Stateful {
+    /// What its author and its status say of a stateful room; it is never wrong by itself.
+    pub fn of(chat_room: &ChatRoom) -> Option<Self> {
+        let api::Mode::Stateful(api::Stateful { shards, tolerate, storage }) = &chat_room.spec.mode else {
+            return None;
+        };
+        let status = chat_room.status.as_ref();
+        Some(Self {
+            volume: Volume {
+                size: Quantity(storage.size.clone()),
+                class_name: storage.class_name.clone(),
+                retain: storage.retain,
+            },
+            tolerate: tolerate.node_failures,
+            shards: *shards,
+            cluster: status.and_then(|status| Some(status.cluster.as_ref()?.id.clone())),
+            founder: status.and_then(|status| Some(status.founding.as_ref()?.member.clone())),
+        })
+    }
+
+    /// Voters of each shard, which is the fewest nodes that the room has.
+    pub fn voters(&self) -> u16 {
+        2 * self.tolerate + 1
+    }
 }
 
 /// The volume of each node.
@@ -182,8 +224,8 @@ pub fn validate(
         revision: None,
         data: "/data".into(),
         workers: usize::from(node.workers),
-        log: log(mode, uid),
-        listeners: node_listeners(listeners, &mut errors),
+        log: log(mode, &name, &namespace, uid),
+        listeners: node_listeners(listeners, mode, &mut errors),
         limits: config::ConnectionLimits {
             max_connections: node.max_connections,
             max_connections_per_address: node.max_connections_per_address,
@@ -200,7 +242,7 @@ pub fn validate(
     if !errors.0.is_empty() {
         return Err(errors.0);
     }
-    let shape = shape(mode, &name, uid, defaults);
+    let shape = shape(chat_room, &name, uid, defaults);
     let authority = defaults.control_root.authority(&namespace, uid);
     Ok(Room {
         owner: OwnerReference {
@@ -249,36 +291,49 @@ impl Room {
     /// The volume of each node, if they have one.
     pub fn volume(&self) -> Option<&Volume> {
         match &self.shape {
-            Shape::Stateful(volume) => Some(volume),
+            Shape::Stateful(stateful) => Some(&stateful.volume),
+            Shape::Stateless(_) => None,
+        }
+    }
+
+    /// Whatever concerns rooms alone whose nodes keep the log.
+    pub fn stateful(&self) -> Option<&Stateful> {
+        match &self.shape {
+            Shape::Stateful(stateful) => Some(stateful),
             Shape::Stateless(_) => None,
         }
     }
 }
 
-fn shape(mode: &api::Mode, room: &str, uid: &str, defaults: &Defaults) -> Shape {
-    match mode {
-        api::Mode::Stateful(api::Stateful { shards: _, storage }) => Shape::Stateful(Volume {
-            size: Quantity(storage.size.clone()),
-            class_name: storage.class_name.clone(),
-            retain: storage.retain,
+fn shape(chat_room: &ChatRoom, room: &str, uid: &str, defaults: &Defaults) -> Shape {
+    let stateless = |stateless: &api::Stateless| match &stateless.store {
+        api::Store::Managed(api::ManagedStore { size, class_name }) => Store::Managed(ManagedStore {
+            size: Quantity(size.clone()),
+            class_name: class_name.clone(),
+            image: defaults.store_image.clone(),
+            secret: names::store_secret(room, uid),
         }),
-        api::Mode::Stateless(api::Stateless { shards: _, store }) => Shape::Stateless(match store {
-            api::Store::Managed(api::ManagedStore { size, class_name }) => Store::Managed(ManagedStore {
-                size: Quantity(size.clone()),
-                class_name: class_name.clone(),
-                image: defaults.store_image.clone(),
-                secret: names::store_secret(room, uid),
-            }),
-            api::Store::Valkey(store) => Store::Valkey(store.clone()),
-        }),
+        api::Store::Valkey(store) => Store::Valkey(store.clone()),
+    };
+    match (&chat_room.spec.mode, Stateful::of(chat_room)) {
+        (api::Mode::Stateless(mode), _) => Shape::Stateless(stateless(mode)),
+        (api::Mode::Stateful(_), stateful) => Shape::Stateful(stateful.expect("the mode says so")),
     }
 }
 
 /// Where the nodes look for their log. In a store that several rooms may share, a room is known by its uid: one that is
 /// made anew under the same name begins with an empty log.
-fn log(mode: &api::Mode, uid: &str) -> LogConfig {
+fn log(mode: &api::Mode, room: &str, namespace: &str, uid: &str) -> LogConfig {
     match mode {
-        api::Mode::Stateful(stateful) => LogConfig::Local { shards: stateful.shards },
+        api::Mode::Stateful(stateful) => LogConfig::Raft(RaftLog {
+            shards: stateful.shards,
+            tolerate: stateful.tolerate.node_failures,
+            peers: vec![format!("{}.{namespace}.svc:{}", names::peer_service(room), ports::PEER)],
+            // These differ from node to node: its pod's environment has them.
+            name: String::new(),
+            advertise: String::new(),
+            domains: config::FailureDomains::default(),
+        }),
         api::Mode::Stateless(stateless) => LogConfig::Valkey(ValkeyLog {
             shards: stateless.shards,
             room: uid.to_owned(),
@@ -315,7 +370,7 @@ fn drain_deadline(text: &DurationText, errors: &mut Errors) -> Span {
     span
 }
 
-fn node_listeners(listeners: &api::Listeners, errors: &mut Errors) -> config::Listeners {
+fn node_listeners(listeners: &api::Listeners, mode: &api::Mode, errors: &mut Errors) -> config::Listeners {
     let any = |port| std::net::SocketAddr::from(([0, 0, 0, 0], port));
     let file = |directory: &str, name: &str| std::path::Path::new(directory).join(name);
     config::Listeners {
@@ -348,6 +403,17 @@ fn node_listeners(listeners: &api::Listeners, errors: &mut Errors) -> config::Li
             key_file: file(CONTROL_DIRECTORY, names::PRIVATE_KEY_KEY),
             client_ca_file: file(CONTROL_DIRECTORY, names::AUTHORITIES_KEY),
         }),
+        peer: match mode {
+            api::Mode::Stateful(_) => Some(config::PeerListener {
+                address: any(ports::PEER),
+                tls: Some(config::PeerTls {
+                    certificate_file: file(PEER_DIRECTORY, names::CERTIFICATE_KEY),
+                    key_file: file(PEER_DIRECTORY, names::PRIVATE_KEY_KEY),
+                    ca_file: file(PEER_DIRECTORY, names::AUTHORITIES_KEY),
+                }),
+            }),
+            api::Mode::Stateless(_) => None,
+        },
     }
 }
 

@@ -155,7 +155,7 @@ kind: ChatRoom
 metadata: {{name: room{number}, namespace: {NAMESPACE}}}
 spec:
   replicas: 1
-  mode: {{stateful: {{storage: {{size: 256Mi, retain: Delete}}}}}}
+  mode: {{stateful: {{tolerate: {{nodeFailures: 0}}, storage: {{size: 256Mi, retain: Delete}}}}}}
   node: {{image: '{image}', imagePullPolicy: Never}}
 "
     )

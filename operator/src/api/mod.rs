@@ -14,7 +14,8 @@ mod status;
 
 pub use chat::{Channel, Chat, ChatLimits, History};
 pub use mode::{
-    CaSource, KeyRef, ManagedStore, Mode, Retain, Stateful, Stateless, Storage, Store, UrlSource, ValkeyStore,
+    CaSource, KeyRef, ManagedStore, Mode, Retain, Stateful, Stateless, Storage, Store, Tolerate, UrlSource,
+    ValkeyStore,
 };
 pub use network::{
     IrcListener, Listeners, SecureIrcListener, SecureWebListener, Service, ServiceType, SessionAffinity,
@@ -23,4 +24,7 @@ pub use network::{
 pub use node::{ImagePullPolicy, LogFormat, LogLevel, Node, Resources};
 pub use schema::DurationText;
 pub use spec::{ChatRoom, ChatRoomSpec, custom_resource_definition};
-pub use status::{ChatRoomStatus, Durability, Guarantees, MemberState, NodeRow, Order, Tolerates};
+pub use status::{
+    ChatRoomStatus, ClusterIdentity, Durability, Founding, Guarantees, MemberState, Membership, NodeRow,
+    Order, Tolerates,
+};

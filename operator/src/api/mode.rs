@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
     "message": "a room cannot move between stateful and stateless: set mode back, or create another ChatRoom"
 }]))]
 pub enum Mode {
-    /// The nodes keep the log on volumes of their own.
+    /// The nodes keep the log on volumes of their own, each entry on those of a majority.
     Stateful(Stateful),
     /// The log is in a store that all nodes share. They hold nothing that matters: any number of them runs, and any client
     /// may be on any of them.
@@ -30,13 +30,36 @@ pub struct Stateful {
     }]))]
     pub shards: u16,
 
+    /// Failures that the room is to survive.
+    pub tolerate: Tolerate,
+
     /// The volume of each node.
     pub storage: Storage,
 }
 
 impl Default for Stateful {
     fn default() -> Self {
-        Self { shards: default_shards(), storage: Storage::default() }
+        Self { shards: default_shards(), tolerate: Tolerate::default(), storage: Storage::default() }
+    }
+}
+
+/// Failures that a room is to survive.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Tolerate {
+    /// Nodes that may fail at a time without a pause, f. Every message is on the disks of f + 1 nodes before its sender sees
+    /// it acknowledged, and the room has at least 2f + 1 nodes; 0 is a room that one node can be. Fixed once the room exists.
+    #[schemars(range(min = 0, max = 3))]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "self == oldSelf",
+        "message": "nodeFailures cannot change once the room exists: set it back, or create another ChatRoom"
+    }]))]
+    pub node_failures: u16,
+}
+
+impl Default for Tolerate {
+    fn default() -> Self {
+        Self { node_failures: 1 }
     }
 }
 
@@ -61,7 +84,8 @@ pub struct Storage {
     #[schemars(length(min = 1, max = 253))]
     pub class_name: Option<String>,
 
-    /// What becomes of the volumes when the room is deleted. A room of the same name finds retained ones again.
+    /// What becomes of the volumes when the room is deleted, and of those of nodes that a smaller room gave up. A room of the
+    /// same name finds retained ones again.
     pub retain: Retain,
 }
 
@@ -71,7 +95,7 @@ impl Default for Storage {
     }
 }
 
-/// What becomes of volumes when the room is deleted.
+/// What becomes of volumes that are not needed any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Retain {
     Retain,

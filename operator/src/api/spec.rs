@@ -29,8 +29,8 @@ use super::{Chat, ChatRoomStatus, Listeners, Mode, Node, Service};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ChatRoomSpec {
-    /// Nodes that serve clients. Written by users, `kubectl scale` and autoscalers; the operator sets it to 1 when
-    /// it is missing. A value that cannot be had is not refused: condition ScalingLimited says what is run instead.
+    /// Nodes that serve clients. Written by users, `kubectl scale` and autoscalers; the operator sets it when it is missing: to
+    /// 1, or, in a stateful room, to the fewest that survive what `tolerate` says (3 by default). A value that cannot be had is not refused: condition ScalingLimited says what is run instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub replicas: Option<i32>,

@@ -48,6 +48,14 @@ pub struct ChatRoomStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume_size: Option<String>,
 
+    /// Who begins a stateful room; there from the decision until a node says that it is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub founding: Option<Founding>,
+
+    /// The stateful room that the nodes' volumes hold; there since it was begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterIdentity>,
+
     /// One row a node.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["pod"]))]
     pub nodes: Vec<NodeRow>,
@@ -59,6 +67,22 @@ pub struct ChatRoomStatus {
     /// Ready always, StoreReachable for a stateless room; Reconciling, Stalled and ScalingLimited only when true.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// Who begins a room. It is written down before that member is told, so that no other ever is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Founding {
+    /// Member id: it is that of a volume.
+    pub member: String,
+}
+
+/// A room as its volumes know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterIdentity {
+    /// Random number of its founding.
+    pub id: String,
 }
 
 /// A node as the operator sees it.
@@ -75,6 +99,14 @@ pub struct NodeRow {
     /// room has another one in each life.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<String>,
+
+    /// What it is to the nodes that keep the log together; only in a stateful room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub membership: Option<Membership>,
+
+    /// Shards that it leads, the directory among them; only in a stateful room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leads: Option<u16>,
 
     /// Version of its program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,6 +136,33 @@ pub enum MemberState {
     Draining,
 }
 
+/// What a node is to the others that keep the log with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Membership {
+    /// Its volume is empty, and nobody has let it in.
+    Waiting,
+    /// Let in, and getting what the others have.
+    Joining,
+    Member,
+    /// Giving its shards to others.
+    Leaving,
+    /// Not one of them any more.
+    Removed,
+}
+
+impl From<contract::status::Membership> for Membership {
+    fn from(membership: contract::status::Membership) -> Self {
+        use contract::status::Membership as Node;
+        match membership {
+            Node::Waiting => Self::Waiting,
+            Node::Joining => Self::Joining,
+            Node::Member => Self::Member,
+            Node::Leaving => Self::Leaving,
+            Node::Removed => Self::Removed,
+        }
+    }
+}
+
 /// What the room promises, next to what holds right now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -115,7 +174,8 @@ pub struct Guarantees {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durability: Option<Durability>,
 
-    /// Node failures that chat survives without a pause.
+    /// Failures that chat survives without a pause: of nodes, or, in a stateful room, of the Kubernetes nodes that they run on,
+    /// since those take all chat nodes on them along.
     pub tolerates: Tolerates,
 
     /// Since when fewer failures are tolerated than declared, or none can be because nobody serves; absent when all is well.
@@ -153,14 +213,14 @@ impl From<contract::status::Durability> for Durability {
     }
 }
 
-/// Simultaneous node failures.
+/// Simultaneous failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tolerates {
     /// What the spec declares.
     pub declared: i32,
 
-    /// What holds right now; absent while nobody serves.
+    /// What holds right now; absent while nobody serves, or not every shard has a leader that was heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now: Option<i32>,
 }

@@ -1,4 +1,4 @@
-//! PodDisruptionBudget: whoever empties Kubernetes nodes takes the nodes of a room one at a time.
+//! PodDisruptionBudget: whoever empties Kubernetes nodes takes the nodes of a room one at a time, in either shape.
 
 use k8s_openapi::{
     api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},

@@ -1,8 +1,8 @@
 //! Pure builders of the objects of a room, one file per kind.
 
+mod certificate_secret;
 mod client_service;
 mod config_map;
-mod control_secret;
 mod deployment;
 mod disruption_budget;
 mod metadata;
@@ -26,7 +26,10 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 
-use crate::validate::{ManagedStore, Room, Shape, Volume};
+use crate::{
+    names,
+    validate::{ManagedStore, Room, Shape, Volume},
+};
 
 pub use config_map::{control_hash, read as read_config};
 pub use node_pod::{CERTIFICATE_VOLUMES, STORE_URL_VOLUME};
@@ -39,6 +42,9 @@ pub const STORE_CA_FILE: &str = "/etc/chat-store-ca/ca.crt";
 
 /// Where a node finds what its control port needs.
 pub const CONTROL_DIRECTORY: &str = "/etc/chat-control";
+
+/// Where a node finds what it needs to know other nodes by.
+pub const PEER_DIRECTORY: &str = "/etc/chat-peers";
 
 /// Where a node finds the certificate for IRC over TLS.
 pub const IRCS_DIRECTORY: &str = "/etc/chat-ircs";
@@ -82,16 +88,15 @@ pub type Wanted = Objects<
 pub struct Circumstances {
     /// Revision of the chat settings.
     pub revision: u64,
-    /// Hash of the Secret for the nodes' control ports.
+    /// Hash of the Secrets with certificates.
     pub control: String,
     /// Volume size in the claim template, which Kubernetes does not let change in place.
     pub template_size: Option<Quantity>,
-    /// Replicas of the Deployment.
+    /// Replicas of the Deployment or StatefulSet.
     pub replicas: i32,
+    /// Ordinal from which on the StatefulSet's pods are of the newest template.
+    pub partition: i32,
 }
-
-/// How many nodes a room has until its log is replicated.
-pub const NODES: i32 = 1;
 
 pub fn objects(room: &Room, circumstances: &Circumstances) -> Wanted {
     let stateful = room.volume();
@@ -103,10 +108,10 @@ pub fn objects(room: &Room, circumstances: &Circumstances) -> Wanted {
         config_map: config_map::build(room, circumstances),
         client_service: Some(client_service::build(room)),
         network_policy: Some(network_policy::build(room)),
-        stateful_set: stateful.map(|volume| stateful_set::build(room, volume, &size(volume))),
+        stateful_set: stateful.map(|volume| stateful_set::build(room, volume, &size(volume), circumstances)),
         peer_service: stateful.map(|_| peer_service::build(room)),
         deployment: stateless.map(|()| deployment::build(room, circumstances.replicas)),
-        disruption_budget: stateless.map(|()| disruption_budget::build(room)),
+        disruption_budget: Some(disruption_budget::build(room)),
         store_service: store.map(|_| store::service::build(room)),
         store_network_policy: store.map(|_| store::network_policy::build(room)),
         store_stateful_set: store.map(|store| store::stateful_set::build(room, store)),
@@ -118,9 +123,29 @@ pub fn store_secret(room: &Room, store: &ManagedStore, password: &str) -> Secret
     store::secret::build(room, store, password)
 }
 
-/// The Secret that the nodes' control ports need, as of now.
-pub fn control_secret(room: &Room, now: Timestamp) -> Secret {
-    control_secret::build(room, &room.authority.node_files(now))
+/// The Secrets with certificates that the operator signs, as of now: for control ports, and for stateful nodes among each
+/// other.
+pub fn certificate_secrets(room: &Room, now: Timestamp) -> Vec<Secret> {
+    let uid = &room.owner.uid;
+    let control = certificate_secret::build(
+        room,
+        names::control_secret(&room.name, uid),
+        &room.authority.node_files(now),
+    );
+    let peers = room.stateful().map(|_| {
+        certificate_secret::build(room, names::peer_secret(&room.name, uid), &room.authority.peer_files(now))
+    });
+    [Some(control), peers].into_iter().flatten().collect()
+}
+
+/// Hash of what a room's pods are to be made from.
+pub fn node_template_hash(room: &Room) -> String {
+    hash(&node_pod::template(room))
+}
+
+/// Hash of what a StatefulSet's pods are made from.
+pub fn template_hash(set: &StatefulSet) -> Option<&str> {
+    set.metadata.annotations.as_ref()?.get(names::TEMPLATE_ANNOTATION).map(String::as_str)
 }
 
 /// Short hash of a value's JSON, for annotations.

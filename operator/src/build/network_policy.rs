@@ -1,4 +1,5 @@
-//! NetworkPolicy: clients reach the client ports, the operator alone those for its own; nodes reach nobody but their store.
+//! NetworkPolicy: clients reach the client ports, the operator alone those for its own; nodes reach nobody
+//! but their store, or each other.
 //!
 //! Probes come from the Kubernetes node itself, which every policy engine lets in.
 
@@ -25,13 +26,17 @@ pub(super) fn build(room: &Room) -> NetworkPolicy {
     let mut ingress =
         vec![NetworkPolicyIngressRule { ports: Some(client_ports), ..NetworkPolicyIngressRule::default() }];
     ingress.extend(room.operator_namespace.as_deref().map(from_operator));
+    ingress.extend(room.stateful().map(|_| NetworkPolicyIngressRule {
+        from: Some(vec![peers(room)]),
+        ports: Some(vec![tcp(ports::PEER)]),
+    }));
     NetworkPolicy {
         metadata: metadata::of(room, names::network_policy(&room.name)),
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(metadata::selector(room)),
             policy_types: Some(vec!["Ingress".into(), "Egress".into()]),
             ingress: Some(ingress),
-            egress: egress(room),
+            egress: Some(egress(room)),
         }),
     }
 }
@@ -52,9 +57,16 @@ fn from_operator(namespace: &str) -> NetworkPolicyIngressRule {
     }
 }
 
-fn egress(room: &Room) -> Option<Vec<NetworkPolicyEgressRule>> {
-    let to_store = match &room.shape {
-        Shape::Stateful(_) => return None,
+/// The room's own nodes.
+fn peers(room: &Room) -> NetworkPolicyPeer {
+    NetworkPolicyPeer { pod_selector: Some(metadata::selector(room)), ..NetworkPolicyPeer::default() }
+}
+
+fn egress(room: &Room) -> Vec<NetworkPolicyEgressRule> {
+    let to_log = match &room.shape {
+        Shape::Stateful(_) => {
+            NetworkPolicyEgressRule { to: Some(vec![peers(room)]), ports: Some(vec![tcp(ports::PEER)]) }
+        }
         Shape::Stateless(Store::Managed(_)) => NetworkPolicyEgressRule {
             to: Some(vec![NetworkPolicyPeer {
                 pod_selector: Some(store::selector(room)),
@@ -69,7 +81,7 @@ fn egress(room: &Room) -> Option<Vec<NetworkPolicyEgressRule>> {
     };
     let names =
         DNS.into_iter().flat_map(|number| ["UDP", "TCP"].map(|protocol| port(protocol, Some(number))));
-    Some(vec![NetworkPolicyEgressRule { to: None, ports: Some(names.collect()) }, to_store])
+    vec![NetworkPolicyEgressRule { to: None, ports: Some(names.collect()) }, to_log]
 }
 
 pub(super) fn tcp(number: u16) -> NetworkPolicyPort {

@@ -3,15 +3,16 @@
 use contract::{ports, status};
 use k8s_openapi::{
     api::core::v1::{
-        Container, ContainerPort, HTTPGetAction, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
-        Toleration, TopologySpreadConstraint, Volume, VolumeMount,
+        Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector, PodSpec,
+        PodTemplateSpec, Probe, ResourceRequirements, Toleration, TopologySpreadConstraint, Volume,
+        VolumeMount,
     },
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 
 use super::{
-    CONTROL_DIRECTORY, IRCS_DIRECTORY, STORE_CA_FILE, STORE_URL_FILE, WEBS_DIRECTORY, hash, metadata,
-    security, volumes,
+    CONTROL_DIRECTORY, IRCS_DIRECTORY, PEER_DIRECTORY, STORE_CA_FILE, STORE_URL_FILE, WEBS_DIRECTORY, hash,
+    metadata, security, volumes,
 };
 use crate::{
     api::{CaSource, ValkeyStore},
@@ -25,12 +26,14 @@ const GRACE_AFTER_DRAIN_SECONDS: i64 = 15;
 const STARTUP_FAILURES: i32 = 3_600;
 /// How long pods stay bound to a Kubernetes node that does not answer.
 const TOLERATION_SECONDS: i64 = 30;
+const HOST_LABEL: &str = "kubernetes.io/hostname";
 const CONFIG_VOLUME: &str = "config";
 const CONFIG_DIRECTORY: &str = "/etc/chat-node";
 /// Volume of the URL of a store.
 pub const STORE_URL_VOLUME: &str = "store-url";
 const STORE_CA_VOLUME: &str = "store-ca";
 const CONTROL_VOLUME: &str = "control";
+const PEER_VOLUME: &str = "peers";
 const IRCS_VOLUME: &str = "ircs";
 const WEBS_VOLUME: &str = "webs";
 /// Volumes of certificates that clients are shown.
@@ -62,16 +65,14 @@ pub(super) fn template(room: &Room) -> PodTemplateSpec {
                     + GRACE_AFTER_DRAIN_SECONDS,
             ),
             security_context: Some(security::of_pod()),
-            topology_spread_constraints: Some(vec![TopologySpreadConstraint {
-                max_skew: 1,
-                topology_key: "kubernetes.io/hostname".into(),
-                when_unsatisfiable: "ScheduleAnyway".into(),
-                label_selector: Some(metadata::selector(room)),
+            topology_spread_constraints: Some(match room.shape {
+                Shape::Stateful(_) => vec![spread(room, HOST_LABEL), spread(room, names::ZONE_LABEL)],
                 // Else the pods that a roll is about to end would decide where the new ones go.
-                match_label_keys: matches!(room.shape, Shape::Stateless(_))
-                    .then(|| vec![names::TEMPLATE_HASH_LABEL.into()]),
-                ..TopologySpreadConstraint::default()
-            }]),
+                Shape::Stateless(_) => vec![TopologySpreadConstraint {
+                    match_label_keys: Some(vec![names::TEMPLATE_HASH_LABEL.into()]),
+                    ..spread(room, HOST_LABEL)
+                }],
+            }),
             tolerations: Some(leave_soon()),
             containers: vec![container(room, mounts.into_iter().flatten().collect())],
             volumes: Some(
@@ -82,6 +83,17 @@ pub(super) fn template(room: &Room) -> PodTemplateSpec {
             ),
             ..PodSpec::default()
         }),
+    }
+}
+
+/// Where there is room for it: a node in a bad place is better than none.
+fn spread(room: &Room, over: &str) -> TopologySpreadConstraint {
+    TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: over.into(),
+        when_unsatisfiable: "ScheduleAnyway".into(),
+        label_selector: Some(metadata::selector(room)),
+        ..TopologySpreadConstraint::default()
     }
 }
 
@@ -116,13 +128,15 @@ fn certificates(source: &CaSource) -> (Option<Volume>, Option<VolumeMount>) {
     (Some(volume), Some(volumes::read_only(STORE_CA_VOLUME, directory)))
 }
 
-/// Certificates of the node itself, for its operator and its clients.
+/// Certificates of the node itself, for its operator, the other nodes and its clients.
 fn certificate_volumes(room: &Room) -> Vec<(Option<Volume>, Option<VolumeMount>)> {
     const PAIR: &[&str] = &[names::CERTIFICATE_KEY, names::PRIVATE_KEY_KEY];
     const ALL: &[&str] = &[names::CERTIFICATE_KEY, names::PRIVATE_KEY_KEY, names::AUTHORITIES_KEY];
     let control = names::control_secret(&room.name, &room.owner.uid);
+    let peers = room.stateful().map(|_| names::peer_secret(&room.name, &room.owner.uid));
     let sources = [
         (CONTROL_VOLUME, Some(&control), ALL, CONTROL_DIRECTORY),
+        (PEER_VOLUME, peers.as_ref(), ALL, PEER_DIRECTORY),
         (IRCS_VOLUME, room.certificates.ircs.as_ref(), PAIR, IRCS_DIRECTORY),
         (WEBS_VOLUME, room.certificates.webs.as_ref(), PAIR, WEBS_DIRECTORY),
     ];
@@ -144,11 +158,13 @@ fn container(room: &Room, mounts: Vec<VolumeMount>) -> Container {
         image: Some(room.image.clone()),
         image_pull_policy: room.image_pull_policy.map(Into::into),
         args: Some(vec!["--config".into(), format!("{CONFIG_DIRECTORY}/{}", names::CONFIG_FILE)]),
+        env: room.stateful().map(|_| identity(room)),
         ports: Some(
             room.ports
                 .of_pods()
                 .into_iter()
                 .chain([(names::ADMIN_PORT, ports::ADMIN), (names::CONTROL_PORT, ports::CONTROL)])
+                .chain(room.stateful().map(|_| (names::PEER_PORT, ports::PEER)))
                 .map(|(name, port)| container_port(name, port))
                 .collect(),
         ),
@@ -164,6 +180,28 @@ fn container(room: &Room, mounts: Vec<VolumeMount>) -> Container {
         ),
         ..Container::default()
     }
+}
+
+/// What differs from node to node: who it is, where the others find it, what fails together with it. The zone is empty
+/// where pods do not have the label.
+fn identity(room: &Room) -> Vec<EnvVar> {
+    let value =
+        |name: &str, value: String| EnvVar { name: name.into(), value: Some(value), ..EnvVar::default() };
+    let field = |name: &str, path: &str| EnvVar {
+        name: name.into(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector { field_path: path.into(), api_version: None }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    };
+    let service = format!("{}.{}.svc", names::peer_service(&room.name), room.namespace);
+    vec![
+        field("CHAT_NODE_NAME", "metadata.name"),
+        value("CHAT_NODE_ADVERTISE", format!("$(CHAT_NODE_NAME).{service}:{}", ports::PEER)),
+        field("CHAT_NODE_HOST", "spec.nodeName"),
+        field("CHAT_NODE_ZONE", &format!("metadata.labels['{}']", names::ZONE_LABEL)),
+    ]
 }
 
 pub(super) fn container_port(name: &str, port: u16) -> ContainerPort {

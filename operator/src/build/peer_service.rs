@@ -1,4 +1,4 @@
-//! Headless Service: the names of the nodes, also of those that are not ready.
+//! Headless Service: where nodes find each other, also those that are not ready.
 
 use contract::ports;
 use k8s_openapi::{
@@ -17,10 +17,10 @@ pub(super) fn build(room: &Room) -> Service {
             publish_not_ready_addresses: Some(true),
             selector: Some(names::selector(&room.name)),
             ports: Some(vec![ServicePort {
-                name: Some("admin".into()),
-                port: i32::from(ports::ADMIN),
+                name: Some(names::PEER_PORT.into()),
+                port: i32::from(ports::PEER),
                 protocol: Some("TCP".into()),
-                target_port: Some(IntOrString::String("admin".into())),
+                target_port: Some(IntOrString::String(names::PEER_PORT.into())),
                 ..ServicePort::default()
             }]),
             ..ServiceSpec::default()

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::{Circumstances, objects, store_secret};
 use crate::{
     observe::Observed,
-    testing::{defaults, small_room, stateless_room},
+    testing::{defaults, stateful_room, stateless_room},
     validate::{Room, validate},
 };
 
@@ -26,7 +26,13 @@ fn valkey() -> Room {
 fn built(room: &Room) -> Value {
     let built = objects(
         room,
-        &Circumstances { revision: 1, control: "hash".into(), template_size: None, replicas: 3 },
+        &Circumstances {
+            revision: 1,
+            control: "hash".into(),
+            template_size: None,
+            replicas: 3,
+            partition: 3,
+        },
     );
     json!({
         "config": super::read_config(&built.config_map),
@@ -171,15 +177,87 @@ fn the_network_lets_through_what_is_needed() {
 }
 
 #[test]
-fn a_stateful_room_has_none_of_it() {
-    let room = validate(&small_room(), &Observed::default(), &defaults()).unwrap();
-    let built = built(&room);
-    for absent in ["deployment", "budget", "store", "storePolicy", "storeService"] {
+fn a_stateful_room_has_nothing_of_a_store() {
+    let built = built(&stateful());
+    for absent in ["deployment", "store", "storePolicy", "storeService"] {
         assert!(built[absent].is_null(), "{absent}");
     }
-    assert!(built["policy"]["spec"].get("egress").is_none(), "its nodes reach nobody");
     let pod = &built["set"]["spec"]["template"]["spec"];
     assert_eq!(mount(pod, "data")["mountPath"], "/data");
+    assert_eq!(built["budget"]["spec"]["maxUnavailable"], 1);
+}
+
+fn stateful() -> Room {
+    validate(&stateful_room(3, 1), &Observed::default(), &defaults()).unwrap()
+}
+
+#[test]
+fn stateful_nodes_start_at_once_and_roll_only_as_far_as_they_are_let() {
+    let built = built(&stateful());
+    let spec = &built["set"]["spec"];
+    assert_eq!((&spec["replicas"], &spec["podManagementPolicy"]), (&json!(3), &json!("Parallel")));
+    assert_eq!(spec["updateStrategy"], json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 3}}));
+    assert_eq!(
+        spec["persistentVolumeClaimRetentionPolicy"]["whenScaled"], "Retain",
+        "Kubernetes does not know who is a member"
+    );
+    let spread: Vec<_> = spec["template"]["spec"]["topologySpreadConstraints"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| (&it["topologyKey"], &it["whenUnsatisfiable"]))
+        .collect();
+    let keys = ["kubernetes.io/hostname", "topology.kubernetes.io/zone"];
+    assert_eq!(json!(spread), json!(keys.map(|key| [key, "ScheduleAnyway"])));
+}
+
+#[test]
+fn stateful_nodes_find_each_other_before_they_are_ready_and_nobody_else_reaches_them() {
+    let built = built(&stateful());
+    let peers = &built["peers"];
+    assert_eq!(peers["metadata"]["name"], "lounge-peers");
+    assert_eq!(built["set"]["spec"]["serviceName"], "lounge-peers");
+    assert_eq!(
+        (&peers["spec"]["clusterIP"], &peers["spec"]["publishNotReadyAddresses"]),
+        (&json!("None"), &json!(true))
+    );
+    assert_eq!(peers["spec"]["ports"][0]["port"], 7000);
+    assert_eq!(built["config"]["log"]["raft"]["peers"], json!(["lounge-peers.default.svc:7000"]));
+    assert_eq!(built["config"]["log"]["raft"]["tolerate"], 1);
+
+    let container = &built["set"]["spec"]["template"]["spec"]["containers"][0];
+    let env = container["env"].as_array().unwrap();
+    let of = |name: &str| env.iter().find(|variable| variable["name"] == name).unwrap();
+    let field = |name: &str| &of(name)["valueFrom"]["fieldRef"]["fieldPath"];
+    assert_eq!(field("CHAT_NODE_NAME"), "metadata.name");
+    assert_eq!(of("CHAT_NODE_ADVERTISE")["value"], "$(CHAT_NODE_NAME).lounge-peers.default.svc:7000");
+    assert_eq!(field("CHAT_NODE_HOST"), "spec.nodeName");
+    assert_eq!(field("CHAT_NODE_ZONE"), "metadata.labels['topology.kubernetes.io/zone']");
+    let name = env.iter().position(|variable| variable["name"] == "CHAT_NODE_NAME");
+    let advertise = env.iter().position(|variable| variable["name"] == "CHAT_NODE_ADVERTISE");
+    assert!(name < advertise, "a variable is expanded from those before it");
+    assert!(container["ports"].as_array().unwrap().iter().any(|port| port["containerPort"] == 7000));
+
+    let nodes = json!({"app.kubernetes.io/name": "chat-node", "chatroom.dev/room": "lounge"});
+    let peers = json!([{"podSelector": {"matchLabels": nodes}}]);
+    let port = json!([{"port": 7000, "protocol": "TCP"}]);
+    let policy = &built["policy"]["spec"];
+    assert_eq!(policy["ingress"][2], json!({"from": peers, "ports": port}));
+    assert!(!policy["ingress"][0]["ports"].to_string().contains("7000"), "clients do not come in there");
+    assert_eq!(policy["egress"][1], json!({"to": peers, "ports": port}));
+}
+
+#[test]
+fn a_stateful_node_finds_what_it_knows_its_peers_by_where_it_is_mounted() {
+    let built = built(&stateful());
+    let pod = &built["set"]["spec"]["template"]["spec"];
+    let (volume, mount) = (volume(pod, "peers"), mount(pod, "peers"));
+    assert_eq!(volume["secret"]["secretName"], "lounge-peers-roomuid");
+    let tls = &built["config"]["listeners"]["peer"]["tls"];
+    for (field, key) in [("certificateFile", "tls.crt"), ("keyFile", "tls.key"), ("caFile", "ca.crt")] {
+        assert_eq!(tls[field], format!("{}/{key}", mount["mountPath"].as_str().unwrap()));
+        assert!(volume["secret"]["items"].as_array().unwrap().iter().any(|item| item["key"] == key));
+    }
 }
 
 fn secure(mode: &Value) -> Room {
@@ -268,11 +346,19 @@ fn clients_come_in_by_the_ports_of_the_service_and_the_operator_by_its_own() {
 #[test]
 fn what_control_ports_need_is_in_a_secret_of_the_room_s_alone() {
     let room = secure(&json!({"stateful": {}}));
-    let secret = super::control_secret(&room, crate::testing::NOW);
-    let text = |key: &str| String::from_utf8(secret.data.as_ref().unwrap()[key].0.clone()).unwrap();
+    let [secret, peers] = super::certificate_secrets(&room, crate::testing::NOW).try_into().unwrap();
+    let text_of = |secret: &k8s_openapi::api::core::v1::Secret, key: &str| {
+        String::from_utf8(secret.data.as_ref().unwrap()[key].0.clone()).unwrap()
+    };
+    let text = |key: &str| text_of(&secret, key);
     assert_eq!(text("ca.crt").matches("BEGIN CERTIFICATE").count(), 2, "of this window and the one before");
     assert_eq!(text("tls.crt").matches("BEGIN CERTIFICATE").count(), 1);
     assert_eq!(text("tls.key").matches("PRIVATE KEY").count(), 2, "one, with begin and end");
     assert_eq!(secret.metadata.owner_references.as_ref().unwrap()[0].uid, "room-uid");
     assert_eq!(secret.metadata.name.as_deref(), Some("lounge-control-roomuid"));
+    assert_eq!(text_of(&peers, "ca.crt").matches("BEGIN CERTIFICATE").count(), 3, "and of the next window");
+    assert_ne!(text_of(&peers, "tls.key"), text("tls.key"));
+    assert_eq!(peers.metadata.name.as_deref(), Some("lounge-peers-roomuid"));
+    let stateless = super::certificate_secrets(&managed(), crate::testing::NOW);
+    assert_eq!(stateless.len(), 1, "its nodes do not talk to each other");
 }

@@ -50,6 +50,9 @@ pub(super) enum Holder {
     Authority,
     Node,
     Operator,
+    /// Who signs for nodes among each other, and for nobody else.
+    PeerAuthority,
+    Peer,
 }
 
 impl Authority {
@@ -63,6 +66,8 @@ impl Authority {
             Holder::Authority => "authority",
             Holder::Node => "node",
             Holder::Operator => "operator",
+            Holder::PeerAuthority => "peer authority",
+            Holder::Peer => "peer",
         };
         let seed = derive(&self.0, &["key", holder, &window.number().to_string()]);
         let key = PrivatePkcs8KeyDer::from([ED25519_PKCS8.as_slice(), &seed].concat());

@@ -1,4 +1,5 @@
-//! The way to the nodes' control ports: an authority of its own for every room, whose keys are derived, never stored.
+//! The way to the nodes' control ports, and of nodes to each other: authorities of its own for every room, one for each of
+//! the two, whose keys are derived, never stored.
 //!
 //! Everything follows from one secret of the operator's ([`Root`]), the room, and the time: who knows the secret makes
 //! the same keys again, so that the operator reads no Secret where its rooms are. Time goes in [`Window`]s; in each a

@@ -59,6 +59,10 @@ pub(crate) fn acceptor(files: &NodeFiles) -> TlsAcceptor {
 
 /// A byte there and back; the first thing that went wrong otherwise.
 async fn meet(node: &NodeFiles, operator: TlsConnector) -> Result<(), String> {
+    meet_as(NODE_NAME, node, operator).await
+}
+
+async fn meet_as(name: &'static str, node: &NodeFiles, operator: TlsConnector) -> Result<(), String> {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let acceptor = acceptor(node);
     let served = tokio::spawn(async move {
@@ -68,7 +72,7 @@ async fn meet(node: &NodeFiles, operator: TlsConnector) -> Result<(), String> {
         stream.flush().await
     });
     let asked = async {
-        let mut stream = operator.connect(ServerName::try_from(NODE_NAME).unwrap(), near).await?;
+        let mut stream = operator.connect(ServerName::try_from(name).unwrap(), near).await?;
         stream.write_u8(7).await?;
         stream.flush().await?;
         stream.read_u8().await
@@ -186,4 +190,65 @@ async fn a_node_s_own_certificate_opens_no_other_node() {
     let node = client(&lounge(), certificates(&files.certificate), key, now);
     let error = meet(&files, node).await.unwrap_err();
     assert!(error.contains("the node"), "{error}");
+}
+
+/// A node's calling end, as a node configures it.
+fn calls(files: &NodeFiles) -> TlsConnector {
+    let key = PrivateKeyDer::from_pem_slice(files.key.as_bytes()).unwrap();
+    client_of(&files.authorities, certificates(&files.certificate), key)
+}
+
+/// One node calls another.
+async fn call(from: &NodeFiles, to: &NodeFiles) -> Result<(), String> {
+    meet_as(contract::config::PEER_NAME, to, calls(from)).await
+}
+
+#[tokio::test]
+async fn nodes_of_a_room_know_each_other_at_both_ends_and_through_every_renewal() {
+    let start = start_of_a_window(&lounge());
+    let (now, next, last) = (
+        lounge().peer_files(start),
+        lounge().peer_files(start + DAY * 30),
+        lounge().peer_files(start - DAY * 30),
+    );
+    for (from, to) in [(&now, &now), (&last, &now), (&now, &last)] {
+        call(from, to).await.unwrap();
+    }
+    // Who was renewed first is believed by those who were not; its certificate holds a day before its window.
+    assert_eq!(certificates(&now.authorities)[0], certificates(&next.authorities)[1]);
+    assert_eq!(certificates(&now.authorities)[1], certificates(&next.authorities)[2]);
+}
+
+#[tokio::test]
+async fn no_stranger_passes_for_a_node_not_even_the_operator_or_the_control_port() {
+    let now = Timestamp::now();
+    let files = lounge().peer_files(now);
+    let other = root().authority("default", "plaza-uid").peer_files(now);
+    call(&other, &files).await.expect_err("another room's node calls");
+    call(&files, &other).await.expect_err("another room's node is called");
+    let identity = lounge().client_identity(lounge().window(now));
+    let operator = client_of(&files.authorities, vec![identity.certificate], identity.key);
+    let error = meet_as(contract::config::PEER_NAME, &files, operator).await.unwrap_err();
+    assert!(error.contains("the node"), "{error}");
+    // Nor does a node's certificate for its peers open a control port.
+    let error = meet(&lounge().node_files(now), calls(&files)).await.unwrap_err();
+    assert!(error.contains("UnknownIssuer") || error.contains("the node"), "{error}");
+    assert_ne!(files.key, lounge().node_files(now).key);
+}
+
+fn client_of(
+    authorities: &str,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> TlsConnector {
+    let mut trusted = RootCertStore::empty();
+    for authority in certificates(authorities) {
+        trusted.add(authority).unwrap();
+    }
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(trusted)
+        .with_client_auth_cert(chain, key);
+    TlsConnector::from(Arc::new(config.unwrap()))
 }

@@ -34,6 +34,10 @@ impl Window {
         self.before(1)
     }
 
+    pub fn next(self) -> Self {
+        self.before(-1)
+    }
+
     fn before(self, count: i64) -> Self {
         Self { number: self.number - count, ..self }
     }

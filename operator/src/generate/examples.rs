@@ -5,7 +5,12 @@ use serde_json::{Value, json};
 /// Name of the file, what it shows, the room.
 pub(super) fn rooms() -> Vec<(&'static str, &'static str, Value)> {
     vec![
-        ("lounge", "A room with all defaults: one node, its log on a volume of its own.", lounge()),
+        ("lounge", "The smallest room: one node, its log on a volume of its own.", lounge()),
+        (
+            "stateful",
+            "A room of three nodes that keep the log together: one of them may fail, and people talk on.",
+            stateful(),
+        ),
         (
             "stateless",
             "A room of three nodes that keep nothing: the log is in a store that the operator runs, for trying out.",
@@ -27,10 +32,26 @@ fn lounge() -> Value {
         "metadata": {"name": "lounge"},
         "spec": {
             "replicas": 1,
-            "mode": {"stateful": {}},
+            "mode": {"stateful": {"tolerate": {"nodeFailures": 0}}},
             "chat": {
                 "motd": "Welcome to the lounge.",
                 "channels": [{"name": "#lounge", "topic": "Come in, sit down."}],
+            },
+        },
+    })
+}
+
+fn stateful() -> Value {
+    json!({
+        "apiVersion": "chatroom.dev/v1alpha1",
+        "kind": "ChatRoom",
+        "metadata": {"name": "forum"},
+        "spec": {
+            "replicas": 3,
+            "mode": {"stateful": {"tolerate": {"nodeFailures": 1}, "storage": {"size": "1Gi"}}},
+            "chat": {
+                "motd": "Welcome to the forum.",
+                "channels": [{"name": "#forum", "topic": "A majority remembers."}],
             },
         },
     })
@@ -79,7 +100,11 @@ fn team() -> Value {
         "metadata": {"name": "team"},
         "spec": {
             "replicas": 1,
-            "mode": {"stateful": {"shards": 8, "storage": {"size": "2Gi", "retain": "Delete"}}},
+            "mode": {"stateful": {
+                "shards": 8,
+                "tolerate": {"nodeFailures": 0},
+                "storage": {"size": "2Gi", "retain": "Delete"},
+            }},
             "node": {
                 "workers": 2,
                 "resources": {

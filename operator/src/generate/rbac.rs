@@ -21,12 +21,14 @@ pub(super) fn room_rules() -> Vec<PolicyRule> {
         rule("apps", &["statefulsets"], &["get", "list", "watch", "create", "patch", "delete"]),
         rule("apps", &["deployments"], &["get", "list", "watch", "create", "patch"]),
         rule("policy", &["poddisruptionbudgets"], &["get", "list", "watch", "create", "patch"]),
-        // The password of a store that it runs is created; what control ports need is applied. It reads no Secret: of the
+        // The password of a store that it runs is created; certificates are applied. It reads no Secret: of the
         // answer to a patch it asks for the metadata alone.
         rule("", &["secrets"], &["create", "patch"]),
-        // Deleted only when stuck at an outdated revision; patched with the order in which they are stopped.
+        // Deleted only when stuck at an outdated revision or removed from their room; patched with the order in which they are
+        // stopped.
         rule("", &["pods"], &["list", "watch", "patch", "delete"]),
-        rule("", &["persistentvolumeclaims"], &["list", "watch", "patch"]),
+        // Deleted where the author of a room does not want to keep volumes of nodes that left.
+        rule("", &["persistentvolumeclaims"], &["list", "watch", "patch", "delete"]),
         rule("discovery.k8s.io", &["endpointslices"], &["list", "watch"]),
         rule("events.k8s.io", &["events"], &["create", "patch"]),
     ]

@@ -3,28 +3,24 @@
 use std::{sync::Arc, time::Duration};
 
 use contract::status::{self, NodeStatus};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::BodyExt;
 use hyper::{
-    Request,
-    body::{Body, Bytes},
+    Method,
+    body::{Body, Bytes, Incoming},
 };
-use hyper_util::rt::TokioIo;
-use jiff::Timestamp;
-use rustls::pki_types::ServerName;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::time::timeout;
 
-use super::{Door, Followers, NodeView};
-use crate::{backoff::Backoff, control};
+use super::{
+    Followers, NodeView,
+    door::{Door, text},
+};
+use crate::backoff::Backoff;
 
 /// Time to connect and to get the head of an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// A node writes a line a second; a stream that is silent for longer is dead.
 const LINE_WITHIN: Duration = Duration::from_secs(5);
-/// Longest line: 257 shards take 25 kB.
+/// Longest line: 257 shards of a stateful room with seven voters each take 100 kB.
 const MAX_LINE_BYTES: usize = 256 * 1024;
 /// A node that tells its status once is asked as often as others tell theirs.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -32,7 +28,6 @@ const RETRY: Backoff = Backoff { first: Duration::from_millis(250), last: Durati
 
 /// Follows until aborted.
 pub(super) async fn follow(followers: Arc<Followers>, uid: String, door: Door) {
-    let scheme = if door.authority.is_some() { "https" } else { "http" };
     let mut failures = 0;
     loop {
         let why = match read(&followers, &uid, &door, &mut failures).await {
@@ -43,7 +38,7 @@ pub(super) async fn follow(followers: Arc<Followers>, uid: String, door: Door) {
             }
             Err(why) => why,
         };
-        let why = format!("{scheme}://{}{} cannot be read: {why}", door.address, status::STATUS);
+        let why = format!("{} cannot be read: {why}", door.url(status::STATUS));
         tracing::debug!(pod.uid = uid, why, "node is silent");
         followers.heard(&uid, NodeView::Silent(why));
         tokio::time::sleep(RETRY.delay(failures)).await;
@@ -86,45 +81,12 @@ async fn read(followers: &Followers, uid: &str, door: &Door, failures: &mut u32)
     }
 }
 
-async fn open(door: &Door) -> Result<hyper::body::Incoming, String> {
-    let stream = TcpStream::connect(door.address).await.map_err(text)?;
-    let Some(authority) = &door.authority else { return ask(stream, door).await };
-    // Made for each connection: they last, and the certificates change with time.
-    let connector = control::connector(authority, Timestamp::now());
-    let name = ServerName::try_from(control::NODE_NAME).expect("the name is one of DNS");
-    let stream = connector.connect(name, stream).await.map_err(|error| {
-        format!("{} (a certificate that was just renewed reaches a node within two minutes)", text(error))
-    })?;
-    ask(stream, door).await
-}
-
-async fn ask<S>(stream: S, door: &Door) -> Result<hyper::body::Incoming, String>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
-    // Ends when the body is dropped.
-    tokio::spawn(connection);
-    let request = Request::get(format!("{}?watch", status::STATUS))
-        .header(hyper::header::HOST, door.address.to_string())
-        .body(Empty::<Bytes>::new())
-        .map_err(text)?;
-    let response = sender.send_request(request).await.map_err(text)?;
+async fn open(door: &Door) -> Result<Incoming, String> {
+    let response = door.ask(Method::GET, &format!("{}?watch", status::STATUS), Bytes::new()).await?;
     if !response.status().is_success() {
         return Err(format!("it answered {}", response.status()));
     }
     Ok(response.into_body())
-}
-
-fn text(error: impl std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -135,6 +97,8 @@ mod tests {
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, tcp::OwnedWriteHalf},
     };
+
+    use jiff::Timestamp;
 
     use super::*;
     use crate::{

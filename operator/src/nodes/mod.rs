@@ -1,6 +1,9 @@
-//! What the nodes say of themselves: one follower a running pod, started and ended by the pods' watch.
+//! What the nodes say of themselves, and what they are told: one follower a running pod, started and ended by the pods'
+//! watch.
 
+mod door;
 mod follow;
+mod order;
 
 use std::{
     collections::BTreeMap,
@@ -17,10 +20,13 @@ use kube::{
 use tokio::{sync::mpsc, task::AbortHandle};
 
 use crate::{
-    control::{Authority, Root},
+    control::Root,
     names,
     observe::{StoredRoom, room_of},
 };
+use door::Door;
+
+pub use order::Order;
 
 /// What is known of a node.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,14 +60,6 @@ struct Follower {
     task: AbortHandle,
     /// Whether the pod was seen since the pods' watch began anew.
     seen: bool,
-}
-
-/// Where and how a node is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Door {
-    address: SocketAddr,
-    /// Of its room; `None` for a node of an earlier version, which answers in clear text at its admin port.
-    authority: Option<Authority>,
 }
 
 impl Drop for Follower {
@@ -179,7 +177,7 @@ fn matters(old: &NodeView, new: &NodeView) -> bool {
     }
 }
 
-/// The parts of a status that a room's status shows, besides counters.
+/// The parts of a status that a room's status shows or its next step hangs on, besides counters.
 fn state(status: &NodeStatus) -> impl PartialEq + use<'_> {
     let NodeStatus {
         version,
@@ -195,8 +193,9 @@ fn state(status: &NodeStatus) -> impl PartialEq + use<'_> {
         durability,
         shards: _,
         draining_remaining: _,
+        cluster,
     } = status;
-    (version, member, state, reason, settings_revision, durability)
+    (version, member, state, reason, settings_revision, durability, cluster)
 }
 
 #[cfg(test)]

@@ -106,6 +106,7 @@ pub async fn observe(client: &Client, caches: &Caches, room: &ChatRoom) -> Resul
         config_map: lookup.own(&caches.config_maps, &names::config_map(&name)).await?,
         client_service: lookup.own(&caches.services, &names::client_service(&name)).await?,
         network_policy: lookup.own(&caches.network_policies, &names::network_policy(&name)).await?,
+        disruption_budget: lookup.own(&caches.disruption_budgets, &names::disruption_budget(&name)).await?,
         ..Found::default()
     };
     let objects = match &room.spec.mode {
@@ -117,9 +118,6 @@ pub async fn observe(client: &Client, caches: &Caches, room: &ChatRoom) -> Resul
         Mode::Stateless(Stateless { store, .. }) => {
             let found = Found {
                 deployment: lookup.own(&caches.deployments, &names::deployment(&name)).await?,
-                disruption_budget: lookup
-                    .own(&caches.disruption_budgets, &names::disruption_budget(&name))
-                    .await?,
                 ..found
             };
             match store {

@@ -3,6 +3,8 @@
 //! A plan writes an object only if it differs from what exists, and takes at most one disruptive step.
 
 mod difference;
+pub mod founding;
+pub mod membership;
 pub mod rollout;
 pub mod scale;
 mod settings;
@@ -20,11 +22,14 @@ use k8s_openapi::api::{
 use kube::Resource;
 
 use crate::{
-    build::{self, Objects, Wanted},
+    build::{self, Circumstances, Objects, Wanted},
+    members::ensemble,
     observe::{Found, Observed},
     pods,
-    validate::Room,
+    validate::{Room, Shape, Stateful},
 };
+use founding::{Founding, founding};
+use rollout::Roll;
 
 /// What has to be done for a room.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,21 +37,21 @@ pub struct Plan {
     /// Whether the Secret of the room's own store is to be made if it is not there. It is never read, so it is tried when
     /// somebody may be waiting for it.
     pub offer_secret: bool,
-    /// What has to be done about the Secret for the nodes' control ports.
-    pub control_secret: Option<ControlSecret>,
+    /// What has to be done about the Secrets with certificates.
+    pub certificates: Option<Certificates>,
     pub objects: Changes,
     /// `spec.replicas` that the room is given because it has none.
     pub seed: Option<i32>,
     pub step: Option<Step>,
 }
 
-/// The Secret for the nodes' control ports. It is never read; the ConfigMap says which one was applied last.
+/// The Secrets with certificates. They are never read; the ConfigMap says which ones were applied last.
 #[derive(Clone, Debug, PartialEq)]
-pub enum ControlSecret {
-    /// It is not that one.
-    Apply(Box<Secret>),
-    /// It is, but somebody may be waiting for it: it is made if it is not there.
-    Offer(Box<Secret>),
+pub enum Certificates {
+    /// They are not those.
+    Apply(Vec<Secret>),
+    /// They are, but somebody may be waiting for them: each is made if it is not there.
+    Offer(Vec<Secret>),
 }
 
 /// An object, if it has to be written.
@@ -84,6 +89,14 @@ impl Default for Changes {
 /// A disruptive step. Each names the very object it was decided for, so that a stale view does no harm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// A member, already written down, is told to begin the room.
+    TellFounder { pod: String, uid: String, member: String },
+    /// The node of that pod is told that a member has to leave the room.
+    RemoveMember { pod: String, uid: String, member: String, name: String, because: String },
+    /// A node that is wanted was removed from the room; its next life joins it again.
+    RestartRemoved { target: Target },
+    /// Nobody is a member with that volume any more.
+    DeleteClaim { target: Target },
     /// A pod of an outdated revision that cannot become ready holds up its replacement.
     DeleteStuckPod { target: Target, because: String },
     /// Tell Kubernetes which nodes to stop first; it is told to stop some only when it knows.
@@ -122,36 +135,79 @@ impl Target {
     }
 }
 
-/// Replicas of a room that names none and has no nodes yet.
-const FIRST_REPLICAS: i32 = build::NODES;
+/// Replicas of a stateless room that names none and has no nodes yet.
+const FIRST_REPLICAS: i32 = 1;
 
 pub fn plan(room: &Room, observed: &Observed, now: Timestamp) -> Plan {
     if room.paused || !observed.leaving.is_empty() {
         return Plan::default();
     }
-    let scaling = scale::scaling(room, observed, now);
-    let control_secret = build::control_secret(room, now);
-    let control = build::hash(&control_secret);
-    let applied = observed.objects.config_map.as_deref().and_then(build::control_hash);
-    let control_secret = if applied != Some(control.as_str()) {
-        Some(ControlSecret::Apply(Box::new(control_secret)))
-    } else {
-        node_waits_for_volumes(observed).then(|| ControlSecret::Offer(Box::new(control_secret)))
+    let Size { replicas, partition, step } = match room.stateful() {
+        Some(stateful) => stateful_size(room, stateful, observed, now),
+        None => {
+            let scaling = scale::scaling(room, observed, now);
+            Size { replicas: scaling.replicas, partition: 0, step: scaling.step }
+        }
     };
-    let circumstances = build::Circumstances {
+    let secrets = build::certificate_secrets(room, now);
+    let control = build::hash(&secrets);
+    let applied = observed.objects.config_map.as_deref().and_then(build::control_hash);
+    let certificates = if applied != Some(control.as_str()) {
+        Some(Certificates::Apply(secrets))
+    } else {
+        node_waits_for_volumes(observed).then_some(Certificates::Offer(secrets))
+    };
+    let circumstances = Circumstances {
         control,
         revision: settings::revision(room, observed.objects.config_map.as_deref(), now),
         template_size: storage::template_size(room, observed),
-        replicas: scaling.replicas,
+        replicas,
+        partition,
     };
     let wanted = build::objects(room, &circumstances);
+    let first = room.stateful().map_or(FIRST_REPLICAS, |stateful| i32::from(stateful.voters()));
+    // First what brings the room forward; growth that is refused must not stand in its way.
+    let (before, after) = match room.shape {
+        Shape::Stateful(_) => (step, None),
+        Shape::Stateless(_) => (None, step),
+    };
     Plan {
         offer_secret: secret_may_be_missing(room, observed),
-        control_secret,
+        certificates,
         objects: changes(wanted, &observed.objects),
-        seed: room.wish.is_none().then(|| existing_replicas(&observed.objects).unwrap_or(FIRST_REPLICAS)),
-        step: rollout::step(observed).or_else(|| storage::step(room, observed)).or(scaling.step),
+        seed: room.wish.is_none().then(|| existing_replicas(&observed.objects).unwrap_or(first)),
+        step: rollout::step(room, observed).or(before).or_else(|| storage::step(room, observed)).or(after),
     }
+}
+
+/// How many nodes there are, of which template, and the step that their number asks for.
+struct Size {
+    replicas: i32,
+    partition: i32,
+    step: Option<Step>,
+}
+
+fn stateful_size(room: &Room, stateful: &Stateful, observed: &Observed, now: Timestamp) -> Size {
+    let course = membership::course(room, stateful, observed, now);
+    let roll = roll(room, stateful, observed, &course);
+    let template = build::node_template_hash(room);
+    let set = observed.objects.stateful_set.as_deref();
+    let partition = rollout::next_partition(set, &template, course.replicas, &roll);
+    let tell = match founding(&room.name, stateful, observed) {
+        Founding::Tell { pod, uid, member } => Some(Step::TellFounder { pod, uid, member }),
+        _ => None,
+    };
+    Size { replicas: course.replicas, partition, step: tell.or(course.step) }
+}
+
+/// Where the roll of a stateful room stands; a change of its members goes first.
+pub fn roll(room: &Room, stateful: &Stateful, observed: &Observed, course: &membership::Course) -> Roll {
+    let ensemble = ensemble(&room.name, stateful.cluster.as_deref(), observed);
+    let held = match (&course.step, &course.waits) {
+        (Some(_), _) => Some("members change"),
+        (None, waits) => waits.as_deref(),
+    };
+    rollout::roll(stateful, &ensemble, observed, held)
 }
 
 fn node_waits_for_volumes(observed: &Observed) -> bool {

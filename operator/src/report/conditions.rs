@@ -40,7 +40,16 @@ pub const ROLLING: &str = "Rolling";
 pub const GROWING: &str = "GrowingVolume";
 pub const GROWTH_REFUSED: &str = "VolumeGrowthRefused";
 pub const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
-pub const LOG_NOT_REPLICATED: &str = "LogNotReplicated";
+pub const BELOW_TOLERANCE: &str = "BelowTolerance";
+pub const NODE_WAITING: &str = "WaitingForMembership";
+pub const NODE_JOINING: &str = "Joining";
+pub const NODE_LEAVING: &str = "Leaving";
+pub const NODE_REMOVED: &str = "Removed";
+pub const FOUNDING: &str = "Founding";
+pub const VOLUMES_LOST: &str = "VolumesLost";
+pub const VOLUMES_MIXED: &str = "VolumesMixed";
+pub const NODE_REFUSES: &str = "NodeRefuses";
+pub const CHANGING_MEMBERS: &str = "ChangingMembers";
 pub const PAUSED: &str = "Paused";
 
 /// A condition's content, before it is known when it turned.

@@ -41,6 +41,30 @@ pub fn of_outcome(outcome: &Outcome) -> Vec<Event> {
     }
     if let Some(step) = &outcome.stepped {
         let (reason, action, note) = match step {
+            Step::TellFounder { pod, member, .. } => {
+                ("FoundedRoom", "TellFounder", format!("told node {pod} (member {member}) to begin the room"))
+            }
+            Step::RemoveMember { member, name, because, .. } => (
+                "RemovingMember",
+                "RemoveMember",
+                format!("ordered node {name} (member {member}) to leave the room: {because}"),
+            ),
+            Step::RestartRemoved { target } => (
+                "RestartedRemovedNode",
+                "DeletePod",
+                format!(
+                    "deleted pod {}, so that its node joins the room again, with an empty volume",
+                    target.name
+                ),
+            ),
+            Step::DeleteClaim { target } => (
+                "ReleasedVolume",
+                "DeleteClaim",
+                format!(
+                    "deleted PersistentVolumeClaim {}: no node is a member with it any more",
+                    target.name
+                ),
+            ),
             Step::DeleteStuckPod { target, because } => (
                 "DeletedStuckPod",
                 "DeletePod",
@@ -114,7 +138,7 @@ fn store_turned(old: &[Condition], now: &Condition) -> bool {
 }
 
 /// Reasons for not being ready that are part of a good start or roll.
-pub(super) const PASSING: [&str; 9] = [
+pub(super) const PASSING: [&str; 12] = [
     conditions::CREATING,
     conditions::STARTING,
     conditions::STOPPING,
@@ -124,6 +148,9 @@ pub(super) const PASSING: [&str; 9] = [
     conditions::NO_ENDPOINT,
     conditions::SCALING,
     conditions::SCALED_TO_ZERO,
+    conditions::NODE_WAITING,
+    conditions::NODE_JOINING,
+    conditions::NODE_LEAVING,
 ];
 
 pub fn event(type_: EventType, reason: &str, action: &str, note: &str) -> Event {

@@ -1,13 +1,15 @@
 //! What a room promises, next to what holds right now. Pure.
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use kube::ResourceExt;
 
 use super::{nodes::Nodes, store};
 use crate::{
-    api::{ChatRoom, ChatRoomStatus, Durability, Guarantees, Mode, Order, Tolerates},
-    build,
+    api::{ChatRoom, ChatRoomStatus, Durability, Guarantees, Order, Tolerates},
+    members::ensemble,
     observe::Observed,
     plan::scale,
+    validate::Stateful,
 };
 
 pub(super) fn guarantees(
@@ -19,18 +21,19 @@ pub(super) fn guarantees(
 ) -> Guarantees {
     let told = store::observed_durability(observed);
     let before = old.and_then(|status| status.guarantees.as_ref());
-    let (wanted, durability) = match chat_room.spec.mode {
-        // One node: no failure is survived without a pause.
-        Mode::Stateful(_) => (build::NODES, told.or(Some(Durability::LocalFsync))),
+    let (tolerates, durability) = if let Some(stateful) = Stateful::of(chat_room) {
+        let ensemble = ensemble(&chat_room.name_any(), stateful.cluster.as_deref(), observed);
+        let now = ensemble.survives(&stateful).filter(|_| nodes.serving > 0);
+        let declared = i32::from(stateful.tolerate);
+        (Tolerates { declared, now }, Some(told.unwrap_or(Durability::QuorumFsync)))
+    } else {
+        let declared = (scale::wished(chat_room.spec.replicas, observed) - 1).max(0);
+        let now = (nodes.serving > 0).then(|| nodes.serving - 1);
         // While its store is away, a room's nodes know what it was.
-        Mode::Stateless(_) => (
-            scale::wished(chat_room.spec.replicas, observed),
-            told.or_else(|| before.and_then(|before| before.durability)),
-        ),
+        let durability = told.or_else(|| before.and_then(|before| before.durability));
+        (Tolerates { declared, now }, durability)
     };
-    let declared = (wanted - 1).max(0);
-    let tolerates = Tolerates { declared, now: (nodes.serving > 0).then(|| nodes.serving - 1) };
-    let whole = tolerates.now.is_some_and(|now| now >= declared);
+    let whole = tolerates.now.is_some_and(|now| now >= tolerates.declared);
     let lost_before = before.and_then(|before| before.redundancy_lost_since.clone());
     Guarantees {
         order: Order::TotalPerChannel,

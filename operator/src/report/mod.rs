@@ -4,6 +4,7 @@ pub mod conditions;
 pub mod events;
 mod guarantees;
 pub mod nodes;
+mod stateful;
 pub mod status;
 mod store;
 mod verdict;
@@ -37,34 +38,37 @@ pub async fn report(
     now: Timestamp,
 ) -> Result<Option<Duration>, Error> {
     let (status, revisit) = worth_telling(room.status.as_ref(), fresh, now);
-    if let Some(status) = status {
-        write(client, metrics, room, &status).await?;
+    if let Some(status) = status
+        && write(client, metrics, room, &status).await?
+    {
         events::publish(client, room, events::of_status(room.status.as_ref(), &status)).await;
     }
     Ok(revisit)
 }
 
-/// Writes a status as it is.
+/// Writes a status as it is; says whether it stands.
+///
+/// It holds what must not be forgotten, who begins a stateful room, so that it is never written over one that was not seen.
 async fn write(
     client: &Client,
     metrics: &Metrics,
     room: &ChatRoom,
     status: &ChatRoomStatus,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let name = room.name_any();
     let api = Api::<ChatRoom>::namespaced(client.clone(), &room.namespace().unwrap_or_default());
     let patch = json!({
         "apiVersion": ChatRoom::api_version(&()),
         "kind": ChatRoom::kind(&()),
-        // A room made anew under this name is not the one that was looked at.
-        "metadata": {"name": name, "uid": room.uid()},
+        // A room made anew under this name, or changed meanwhile, is not the one that was looked at.
+        "metadata": {"name": name, "uid": room.uid(), "resourceVersion": room.resource_version()},
         "status": status,
     });
     metrics.wrote("ChatRoom");
     match api.patch_status(&name, &PatchParams::apply(names::OPERATOR).force(), &Patch::Apply(patch)).await {
-        Ok(_) => Ok(()),
-        // It was deleted meanwhile.
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Ok(_) => Ok(true),
+        // It was deleted meanwhile, or changed, and that brings us back.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
         Err(error) => Err(Error::write("status of ChatRoom", &name, error)),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use contract::status::{NodeState, NodeStatus};
+use contract::status::{Membership, NodeState, NodeStatus};
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentCondition},
@@ -98,10 +98,19 @@ fn row(pod: &Pod, view: Option<&NodeView>, trouble: Option<&Trouble>) -> NodeRow
             })
         },
         member: heard.map(|status| status.member.clone()).filter(|member| !member.is_empty()),
+        membership: heard.and_then(|status| Some(status.cluster.as_ref()?.membership.into())),
+        leads: heard.and_then(leads),
         version: heard.map(|status| status.version.clone()),
         connections: heard.map_or(0, |status| status.connections),
         reason: trouble.map(|trouble| trouble.message.clone()).unwrap_or_default(),
     }
+}
+
+/// Shards that a stateful node leads, as far as it knows.
+fn leads(status: &NodeStatus) -> Option<u16> {
+    let groups = &status.cluster.as_ref()?.groups;
+    let own = groups.iter().filter(|group| !group.leader.is_empty() && group.leader == status.member);
+    u16::try_from(own.count()).ok()
 }
 
 /// What the node has said on a connection that still stands.
@@ -135,6 +144,11 @@ fn not_serving(
     }
     if pod.status.as_ref().and_then(|status| status.phase.as_deref()) != Some("Running") {
         return not_running(mode, observed, pod);
+    }
+    if let Some(NodeView::Heard(status)) = view
+        && let Some(trouble) = no_member(&name, status)
+    {
+        return Some(trouble);
     }
     match view {
         Some(NodeView::Heard(status)) => match status.state {
@@ -179,6 +193,20 @@ fn not_serving(
     None
 }
 
+/// What a stateful node that is no member waits for.
+fn no_member(name: &str, status: &NodeStatus) -> Option<Trouble> {
+    let (reason, does) = match status.cluster.as_ref()?.membership {
+        Membership::Member => return None,
+        Membership::Waiting => {
+            (conditions::NODE_WAITING, "has an empty volume and waits for the room to let it in")
+        }
+        Membership::Joining => (conditions::NODE_JOINING, "gets what the other nodes have"),
+        Membership::Leaving => (conditions::NODE_LEAVING, "gives its shards to others"),
+        Membership::Removed => (conditions::NODE_REMOVED, "was removed from the room"),
+    };
+    node(reason, name, does, status)
+}
+
 fn stopping(pod: &Pod, lost: bool) -> Option<Trouble> {
     let (name, host) = (pod.name_any(), host(pod));
     if lost {
@@ -209,7 +237,7 @@ fn not_running(mode: &Mode, observed: &Observed, pod: &Pod) -> Option<Trouble> {
             ),
         );
     }
-    let claim = format!("{}-{pod}", names::DATA_VOLUME);
+    let claim = names::claim(&pod);
     let pending = observed.claims.iter().any(|found| {
         found.name_any() == claim
             && found.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending")

@@ -16,13 +16,13 @@ use super::{
     verdict::{Verdict, Words, verdict},
 };
 use crate::{
-    api::{ChatRoom, ChatRoomStatus, Mode},
+    api::{ChatRoom, ChatRoomStatus, ClusterIdentity, Founding, Mode},
     apply::Outcome,
-    build, names,
+    names,
     observe::Observed,
-    plan::storage,
+    plan::{self, founding::founding, storage},
     pods, quantity,
-    validate::{Room, UserError},
+    validate::{Room, Stateful, UserError},
 };
 
 /// How long a room may take to become ready before it counts as stalled.
@@ -50,7 +50,7 @@ pub fn status(
     let old_conditions = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
     let mode = &chat_room.spec.mode;
     let nodes = nodes::look(&name, mode, observed, now);
-    let verdict = verdict(&nodes, observed, result);
+    let verdict = verdict(&nodes, observed, result, now);
     let stalled = verdict.stalled.clone().or_else(|| overdue(&verdict, old_conditions, now));
     let summary = summary(&verdict, stalled.as_ref(), result);
     let message = match (&stalled, &verdict.reconciling) {
@@ -58,6 +58,7 @@ pub fn status(
         _ => verdict.message.clone(),
     };
     let mut claims = claims(&verdict, stalled, chat_room);
+    let (founding, cluster) = beginning(result, observed, old);
     claims.extend(store::reachable(mode, observed));
     ChatRoomStatus {
         observed_generation: generation,
@@ -79,6 +80,8 @@ pub fn status(
         version: version(&nodes),
         volume_size: volume_size(observed),
         guarantees: Some(guarantees(chat_room, &nodes, observed, old, now)),
+        founding,
+        cluster,
         nodes: nodes.rows,
         conditions: conditions::with_times(claims, old_conditions, generation, &Time(now)),
     }
@@ -92,7 +95,8 @@ fn overdue_at(conditions: &[Condition]) -> Option<Timestamp> {
 
 /// When the status changes by the mere passing of time.
 pub fn turns_at(status: &ChatRoomStatus, observed: &Observed, now: Timestamp) -> Option<Timestamp> {
-    let pods = observed.pods.iter().filter_map(|pod| pods::lost_at(pod));
+    let times = |pod| [pods::lost_at(pod), pods::replaced_at(pod)].into_iter().flatten();
+    let pods = observed.pods.iter().flat_map(|pod| times(pod));
     overdue_at(&status.conditions).into_iter().chain(pods).filter(|&at| at > now).min()
 }
 
@@ -131,24 +135,50 @@ fn claims(verdict: &Verdict, stalled: Option<Words>, chat_room: &ChatRoom) -> Ve
         (None, Some(reconciling)) => claims.push(claim(conditions::RECONCILING, true, reconciling.clone())),
         (None, None) => {}
     }
-    if let Mode::Stateful(_) = chat_room.spec.mode {
-        claims.extend(scaling_limited(chat_room.spec.replicas));
+    if let Some(stateful) = Stateful::of(chat_room) {
+        claims.extend(scaling_limited(chat_room.spec.replicas, &stateful));
     }
     claims
 }
 
-fn scaling_limited(wish: Option<i32>) -> Option<Claim> {
-    let wish = wish.filter(|&wish| wish != build::NODES)?;
-    let why = if wish > build::NODES {
-        "the log of a room is not replicated between nodes yet"
-    } else {
-        "a room has at least one node; delete the ChatRoom to end it"
+/// What is remembered of how a stateful room began: as it was, unless there is something to write down.
+fn beginning(
+    result: Result<'_>,
+    observed: &Observed,
+    old: Option<&ChatRoomStatus>,
+) -> (Option<Founding>, Option<ClusterIdentity>) {
+    let before = || {
+        let old = old.map(|status| (status.founding.clone(), status.cluster.clone()));
+        old.unwrap_or_default()
     };
+    let Result::Applied(room, _) = result else { return before() };
+    let Some(stateful) = room.stateful().filter(|_| !room.paused && observed.leaving.is_empty()) else {
+        return before();
+    };
+    match founding(&room.name, stateful, observed) {
+        plan::founding::Founding::Record { member } => (Some(Founding { member }), None),
+        plan::founding::Founding::Adopt { id } => (None, Some(ClusterIdentity { id })),
+        _ => before(),
+    }
+}
+
+fn scaling_limited(wish: Option<i32>, stateful: &Stateful) -> Option<Claim> {
+    let voters = i32::from(stateful.voters());
+    let wish = wish.filter(|&wish| wish < voters)?;
+    let why = if voters == 1 {
+        "a room whose nodes keep the log has at least one; delete the ChatRoom to end it".to_owned()
+    } else {
+        format!(
+            "mode.stateful.tolerate.nodeFailures {} needs {voters} nodes, so that a majority is left",
+            stateful.tolerate
+        )
+    };
+    let run = if voters == 1 { "1 is".to_owned() } else { format!("{voters} are") };
     Some(Claim {
         type_: conditions::SCALING_LIMITED,
         status: Truth::True,
-        reason: conditions::LOG_NOT_REPLICATED.into(),
-        message: format!("spec.replicas is {wish}, {} is run: {why}", build::NODES),
+        reason: conditions::BELOW_TOLERANCE.into(),
+        message: format!("spec.replicas is {wish}, {run} run: {why}"),
     })
 }
 

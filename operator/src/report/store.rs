@@ -1,6 +1,6 @@
 //! Whether a stateless room's store is reached, by the word of its nodes. Pure.
 
-use contract::status::{NodeState, NodeStatus};
+use contract::status::{Membership, NodeState, NodeStatus};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
@@ -127,9 +127,15 @@ pub(super) fn observed_durability(observed: &Observed) -> Option<Durability> {
         .nodes
         .values()
         .filter_map(|view| nodes::heard(Some(view)))
-        .filter(|status| has_log(status))
+        .filter(|status| has_log(status) && takes_part(status))
         .map(|status| Durability::from(status.durability))
         .min()
+}
+
+/// Whether the node acknowledges anything: one that its room has not let in, or has let go, does not.
+fn takes_part(status: &NodeStatus) -> bool {
+    let membership = status.cluster.as_ref().map(|cluster| cluster.membership);
+    matches!(membership, None | Some(Membership::Member | Membership::Leaving))
 }
 
 /// What an acknowledgement is worth where it is not worth what one expects, and what would change that.

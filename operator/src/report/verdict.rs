@@ -1,12 +1,16 @@
 //! What a reconcile came to, in the user's words: ready or not, what is on its way, what will not change by itself. Pure.
 
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::{
+    api::apps::v1::{Deployment, StatefulSet},
+    jiff::Timestamp,
+};
 use kube::ResourceExt;
 
 use super::{
     conditions,
     events::PASSING,
     nodes::{self, Nodes},
+    stateful,
     status::Result,
     store::{self, StoreKind},
 };
@@ -14,7 +18,7 @@ use crate::{
     apply::Outcome,
     build, names,
     observe::Observed,
-    plan::{Step, rollout, scale, storage},
+    plan::{Step, membership, scale, storage},
     pods::Trouble,
     quantity,
     validate::{Room, Shape, Store, UserError},
@@ -42,7 +46,7 @@ impl Words {
     }
 }
 
-pub(super) fn verdict(nodes: &Nodes, observed: &Observed, result: Result<'_>) -> Verdict {
+pub(super) fn verdict(nodes: &Nodes, observed: &Observed, result: Result<'_>, now: Timestamp) -> Verdict {
     let (room, outcome) = match result {
         Result::Invalid(errors) => return invalid(errors, nodes),
         Result::Applied(room, outcome) => (room, outcome),
@@ -67,6 +71,15 @@ pub(super) fn verdict(nodes: &Nodes, observed: &Observed, result: Result<'_>) ->
             stalled: None,
         };
     }
+    if let Some(words) = room.stateful().and_then(|stateful| stateful::broken(room, stateful, observed)) {
+        return Verdict {
+            ready: false,
+            reason: words.reason.clone(),
+            message: words.message.clone(),
+            reconciling: None,
+            stalled: Some(words),
+        };
+    }
     let wanted = wanted(room, observed);
     let ready = wanted > 0 && nodes.serving >= wanted;
     let trouble = nodes.trouble.as_ref();
@@ -83,7 +96,7 @@ pub(super) fn verdict(nodes: &Nodes, observed: &Observed, result: Result<'_>) ->
     let reconciling = if room.paused || stalled.is_some() {
         None
     } else {
-        match (unfinished(room, observed, outcome), trouble) {
+        match (unfinished(room, observed, outcome, now), trouble) {
             (Some(words), Some(trouble)) => Some(held_up(words, trouble)),
             (Some(words), None) => Some(words),
             (None, trouble) => trouble.and_then(|trouble| on_the_way(trouble, room, wanted, ready)),
@@ -94,8 +107,8 @@ pub(super) fn verdict(nodes: &Nodes, observed: &Observed, result: Result<'_>) ->
 
 /// How many nodes there are to be, as far as the operator makes them.
 fn wanted(room: &Room, observed: &Observed) -> i32 {
-    match room.shape {
-        Shape::Stateful(_) => build::NODES,
+    match &room.shape {
+        Shape::Stateful(stateful) => membership::wished(room.wish, stateful.voters(), observed),
         Shape::Stateless(_) if room.paused => {
             scale::replicas(observed).unwrap_or_else(|| scale::wished(room.wish, observed))
         }
@@ -118,10 +131,16 @@ fn why_not(room: &Room, nodes: &Nodes, wanted: i32) -> Words {
     match &nodes.trouble {
         Some(trouble) if wanted == 1 => Words::new(&trouble.reason, trouble.message.clone()),
         Some(trouble) => Words::new(&trouble.reason, format!("{serve}: {}", trouble.message)),
-        None => Words::new(
-            conditions::SCALING,
-            format!("{serve}: Deployment {} is to bring up the others", names::deployment(&room.name)),
-        ),
+        None => {
+            Words::new(conditions::SCALING, format!("{serve}: {} is to bring up the others", workload(room)))
+        }
+    }
+}
+
+fn workload(room: &Room) -> String {
+    match room.shape {
+        Shape::Stateful(_) => format!("StatefulSet {}", names::stateful_set(&room.name)),
+        Shape::Stateless(_) => format!("Deployment {}", names::deployment(&room.name)),
     }
 }
 
@@ -210,9 +229,28 @@ fn growth_refused(room: &Room, outcome: &Outcome) -> Option<Words> {
 }
 
 /// What is not yet as the spec wants it, though clients may be served.
-fn unfinished(room: &Room, observed: &Observed, outcome: &Outcome) -> Option<Words> {
+fn unfinished(room: &Room, observed: &Observed, outcome: &Outcome, now: Timestamp) -> Option<Words> {
+    if let Some(refusal) = &outcome.disobeyed {
+        let message = format!("{} does not do what it is told: {}", refusal.object, refusal.message);
+        return Some(Words::new(conditions::NODE_REFUSES, message));
+    }
     if let Some(step) = &outcome.stepped {
         return Some(match step {
+            Step::TellFounder { pod, .. } => {
+                Words::new(conditions::FOUNDING, format!("node {pod} begins the room"))
+            }
+            Step::RemoveMember { name, because, .. } => Words::new(
+                conditions::CHANGING_MEMBERS,
+                format!("node {name} was ordered to leave the room: {because}"),
+            ),
+            Step::RestartRemoved { target } => Words::new(
+                conditions::CHANGING_MEMBERS,
+                format!("pod {} is replaced, so that its node joins the room again", target.name),
+            ),
+            Step::DeleteClaim { target } => Words::new(
+                conditions::CHANGING_MEMBERS,
+                format!("PersistentVolumeClaim {} of a node that left is deleted", target.name),
+            ),
             Step::DeleteStuckPod { target, because } => Words::new(
                 conditions::ROLLING,
                 format!("pod {} is replaced because it was stuck: {because}", target.name),
@@ -232,17 +270,16 @@ fn unfinished(room: &Room, observed: &Observed, outcome: &Outcome) -> Option<Wor
         });
     }
     if outcome.workload_written {
-        let workload = match room.shape {
-            Shape::Stateful(_) => format!("StatefulSet {}", names::stateful_set(&room.name)),
-            Shape::Stateless(_) => format!("Deployment {}", names::deployment(&room.name)),
-        };
-        return Some(Words::new(conditions::ROLLING, format!("{workload} was written")));
+        return Some(Words::new(conditions::ROLLING, format!("{} was written", workload(room))));
     }
     if let Some(deployment) = observed.objects.deployment.as_deref() {
         return deploying(deployment, wanted(room, observed)).or_else(|| settings_pending(observed));
     }
     let set = observed.objects.stateful_set.as_deref()?;
-    rolling(set, observed).or_else(|| settings_pending(observed)).or_else(|| growing(observed))
+    unseen(set)
+        .or_else(|| stateful::unfinished(room, observed, now))
+        .or_else(|| settings_pending(observed))
+        .or_else(|| growing(observed))
 }
 
 /// What the Deployment controller is still about.
@@ -283,7 +320,8 @@ fn growing(observed: &Observed) -> Option<Words> {
     })
 }
 
-fn rolling(set: &StatefulSet, observed: &Observed) -> Option<Words> {
+/// A StatefulSet that Kubernetes is still about.
+fn unseen(set: &StatefulSet) -> Option<Words> {
     let name = set.name_any();
     if set.metadata.deletion_timestamp.is_some() {
         return Some(Words::new(
@@ -292,18 +330,9 @@ fn rolling(set: &StatefulSet, observed: &Observed) -> Option<Words> {
         ));
     }
     let status = set.status.as_ref();
-    if status.and_then(|status| status.observed_generation) < set.metadata.generation {
-        return Some(Words::new(
-            conditions::ROLLING,
-            format!("StatefulSet {name} was not looked at by Kubernetes yet"),
-        ));
-    }
-    let update = status?.update_revision.as_deref()?;
-    let outdated = observed.pods.iter().find(|pod| rollout::is_outdated(pod, update))?;
-    Some(Words::new(
-        conditions::ROLLING,
-        format!("pod {} is to be replaced by one of the new spec", outdated.name_any()),
-    ))
+    (status.and_then(|status| status.observed_generation) < set.metadata.generation).then(|| {
+        Words::new(conditions::ROLLING, format!("StatefulSet {name} was not looked at by Kubernetes yet"))
+    })
 }
 
 /// A node that serves with older settings than the room's.

@@ -1,6 +1,8 @@
 //! What tests share: a room, a node, and a model of Kubernetes.
 
+mod cluster;
 mod model;
+mod stateful;
 mod stateless;
 
 use contract::status::{Durability, NodeState, NodeStatus};
@@ -30,7 +32,15 @@ pub(crate) fn room(spec: serde_json::Value) -> ChatRoom {
 
 /// The smallest room.
 pub(crate) fn small_room() -> ChatRoom {
-    room(serde_json::json!({"mode": {"stateful": {}}}))
+    stateful_room(1, 0)
+}
+
+/// A stateful room that survives so many failures.
+pub(crate) fn stateful_room(replicas: i32, failures: u16) -> ChatRoom {
+    let mut room = room(serde_json::json!({"mode": {"stateful": {"tolerate": {"nodeFailures": failures}}}}));
+    // One that nobody wrote is seeded.
+    room.spec.replicas = (replicas != i32::from(2 * failures + 1)).then_some(replicas);
+    room
 }
 
 /// A stateless room with that store.
@@ -63,6 +73,7 @@ pub(crate) fn serving_node() -> NodeStatus {
         durability: Durability::LocalFsync,
         shards: Vec::new(),
         draining_remaining: 0,
+        cluster: None,
     }
 }
 

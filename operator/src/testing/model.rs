@@ -1,32 +1,35 @@
-//! A model of the API server, the StatefulSet controller and the kubelets, as far as a room meets them.
+//! A model of the API server, and of the operator between it and the rest.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::{
-    api::{
-        apps::v1::{StatefulSet, StatefulSetStatus},
-        core::v1::{PersistentVolumeClaim, Pod, Secret},
-        discovery::v1::EndpointSlice,
-    },
+    api::{core::v1::Secret, discovery::v1::EndpointSlice},
     jiff::{SignedDuration, Timestamp},
 };
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
-use super::{NOW, defaults, serving_node};
+use super::{
+    NOW,
+    cluster::Nodes,
+    defaults,
+    stateful::{Revisions, claim_of},
+};
 use crate::{
-    api::{ChatRoom, ChatRoomStatus},
+    api::{ChatRoom, ChatRoomStatus, Mode},
     apply::{Outcome, Refusal},
-    build::{self, Objects},
+    build::Objects,
     names,
-    nodes::NodeView,
     observe::Observed,
-    plan::{Change, ControlSecret, Plan, Step, plan},
+    plan::{Certificates, Change, Plan, Step, plan},
     report::{
         status::{self, status},
         worth_telling,
     },
-    validate::validate,
+    validate::{Stateful, validate},
 };
 
 /// Images whose name says so cannot be pulled.
@@ -41,10 +44,17 @@ pub(crate) struct Model {
     pub waits_for_bad_pods: bool,
     /// Whether the Secret of the room's own store is there.
     pub secret: bool,
-    /// The Secret for the nodes' control ports.
-    pub control: Option<Secret>,
+    /// The Secrets with certificates.
+    pub certificates: Option<Vec<Secret>>,
     /// Why the nodes do not reach their store, if they do not.
     pub store_away: Option<String>,
+    /// The nodes of a stateful room.
+    pub cluster: Nodes,
+    /// Kubernetes nodes that are off.
+    pub hosts_down: BTreeSet<String>,
+    /// Pods whose process runs on each volume, by claim.
+    pub(super) processes: BTreeMap<String, String>,
+    pub(super) revisions: Revisions,
     pub(super) versions: u64,
 }
 
@@ -64,6 +74,8 @@ impl Writes {
 
 impl Model {
     pub(crate) fn new(room: ChatRoom) -> Self {
+        let cluster = Stateful::of(&room)
+            .map_or_else(Nodes::default, |stateful| Nodes::new(stateful.voters(), stateful.shards));
         Self {
             room,
             observed: Observed::default(),
@@ -71,8 +83,12 @@ impl Model {
             volumes_grow: true,
             waits_for_bad_pods: false,
             secret: false,
-            control: None,
+            certificates: None,
             store_away: None,
+            cluster,
+            hosts_down: BTreeSet::new(),
+            processes: BTreeMap::new(),
+            revisions: Revisions::new(),
             versions: 10,
         }
     }
@@ -109,7 +125,7 @@ impl Model {
 
     /// Reconciles and lets Kubernetes act until neither does anything; panics if that takes too long.
     pub(crate) fn settle(&mut self) {
-        for _ in 0..30 {
+        for _ in 0..200 {
             let wrote = !self.reconcile().none();
             let acted = self.kubernetes();
             if !wrote && !acted {
@@ -120,7 +136,7 @@ impl Model {
     }
 
     fn apply(&mut self, plan: Plan) -> Outcome {
-        let Plan { offer_secret, control_secret, objects, seed, step } = plan;
+        let Plan { offer_secret, certificates, objects, seed, step } = plan;
         let Objects {
             service_account,
             config_map,
@@ -136,11 +152,11 @@ impl Model {
         } = objects;
         let workload_written = stateful_set.is_some() || deployment.is_some();
         let mut outcome = Outcome { workload_written, ..Outcome::default() };
-        match control_secret {
-            Some(ControlSecret::Offer(_)) if self.control.is_some() => {}
-            Some(ControlSecret::Apply(secret) | ControlSecret::Offer(secret)) => {
-                outcome.written.push(format!("Secret {}", secret.name_any()));
-                self.control = Some(*secret);
+        match certificates {
+            Some(Certificates::Offer(_)) if self.certificates.is_some() => {}
+            Some(Certificates::Apply(secrets) | Certificates::Offer(secrets)) => {
+                outcome.written.extend(secrets.iter().map(|secret| format!("Secret {}", secret.name_any())));
+                self.certificates = Some(secrets);
             }
             None => {}
         }
@@ -168,6 +184,13 @@ impl Model {
                 json!(old.spec.volume_claim_templates.as_ref().map(|claims| claims[0].spec.clone())),
                 "the API server refuses a changed claim template"
             );
+            let kept = new.spec.replicas.unwrap_or_default();
+            let going = |member: &&contract::status::Member| {
+                let ordinal = names::ordinal("lounge", &member.name);
+                ordinal >= Some(kept) && ordinal < old.spec.replicas
+            };
+            let member = self.cluster.members.iter().find(going);
+            assert!(member.is_none(), "a member's pod is taken away: {member:?}");
         }
         store(stateful_set, &mut found.stateful_set, versions, &mut outcome);
         if let Some(replicas) = seed {
@@ -189,6 +212,43 @@ impl Model {
                     "a ready pod is never deleted"
                 );
                 self.observed.pods.retain(|pod| pod.uid().as_ref() != Some(&target.uid));
+                self.observed.nodes.remove(&target.uid);
+            }
+            Step::TellFounder { pod, uid, member } => {
+                let found = self.observed.pods.iter().find(|pod| pod.uid().as_ref() == Some(uid));
+                let name = found.expect("the pod was seen").name_any();
+                assert_eq!(&name, pod);
+                let recorded = self.room.status.as_ref().and_then(|status| status.founding.as_ref());
+                assert_eq!(
+                    recorded.map(|founding| &founding.member),
+                    Some(member),
+                    "it is written down first"
+                );
+                if let Err(why) = self.cluster.found(&names::claim(&name), &name, "host-0", member) {
+                    outcome.disobeyed = Some(Refusal { object: name, message: why });
+                    return;
+                }
+            }
+            Step::RemoveMember { member, .. } => {
+                let running = self.running();
+                self.cluster.remove(member, &running);
+            }
+            Step::RestartRemoved { target } => {
+                let pod =
+                    self.observed.pods.iter().find(|pod| pod.uid().as_ref() == Some(&target.uid)).cloned();
+                let pod = pod.expect("the pod was seen");
+                let member = &self.cluster.disks[&names::claim(&pod.name_any())].member;
+                assert!(!self.cluster.members.iter().any(|found| found.id == *member), "it is a member");
+                self.end_pod(&pod);
+            }
+            Step::DeleteClaim { target } => {
+                let disk = self.cluster.disks.remove(&target.name);
+                let member = disk.map(|disk| disk.member);
+                assert!(
+                    !self.cluster.members.iter().any(|found| Some(&found.id) == member.as_ref()),
+                    "a volume of a member is never deleted"
+                );
+                self.observed.claims.retain(|claim| claim.uid().as_ref() != Some(&target.uid));
             }
             Step::ReplaceStatefulSet { target } => {
                 let set = self.observed.objects.stateful_set.take();
@@ -202,7 +262,7 @@ impl Model {
                 }
                 for claim in &mut self.observed.claims {
                     if claim.uid().as_ref() == Some(&target.uid) {
-                        *claim = Arc::new(claim_of(size));
+                        *claim = Arc::new(claim_of(&target.name, &target.uid, size));
                     }
                 }
             }
@@ -213,88 +273,10 @@ impl Model {
 
     /// What Kubernetes does of itself; says whether it did something.
     pub(crate) fn kubernetes(&mut self) -> bool {
-        if self.observed.objects.deployment.is_some() || self.observed.objects.store_stateful_set.is_some() {
-            return self.stateless_kubernetes();
+        match self.room.spec.mode {
+            Mode::Stateful(_) => self.stateful_kubernetes(),
+            Mode::Stateless(_) => self.stateless_kubernetes(),
         }
-        let Some(set) = self.observed.objects.stateful_set.clone() else { return false };
-        let before = (self.observed.pods.len(), self.pod_state());
-        let revision = build::hash(&set.spec.template);
-        let mut acted = self.stateful_set_status(&set, &revision);
-        if self.observed.claims.is_empty() {
-            let template = set.spec.volume_claim_templates.as_ref().expect("a node has a volume");
-            let size = crate::plan::storage::requested(&template[0]).expect("the volume has a size");
-            self.observed.claims.push(Arc::new(claim_of(&size.0)));
-            acted = true;
-        }
-        match self.observed.pods.first().cloned() {
-            None => self.start_pod(&set, &revision),
-            Some(pod) if pod.labels().get(names::REVISION_LABEL) != Some(&revision) => {
-                if crate::pods::is_ready(&pod) || !self.waits_for_bad_pods {
-                    self.observed.pods.clear();
-                    self.observed.nodes.clear();
-                    self.observed.endpoints.clear();
-                } else {
-                    self.kubelet(&pod);
-                }
-            }
-            Some(pod) => self.kubelet(&pod),
-        }
-        acted || before != (self.observed.pods.len(), self.pod_state())
-    }
-
-    fn stateful_set_status(&mut self, set: &Arc<StatefulSet>, revision: &str) -> bool {
-        let status = StatefulSetStatus {
-            observed_generation: set.metadata.generation,
-            update_revision: Some(revision.into()),
-            replicas: 1,
-            ..StatefulSetStatus::default()
-        };
-        if set.status.as_ref() == Some(&status) {
-            return false;
-        }
-        let mut set = set.as_ref().clone();
-        set.status = Some(status);
-        self.observed.objects.stateful_set = Some(Arc::new(set));
-        true
-    }
-
-    fn start_pod(&mut self, set: &StatefulSet, revision: &str) {
-        self.versions += 1;
-        let mut pod = Pod {
-            metadata: set.spec.template.metadata.clone().expect("the template has labels"),
-            spec: set.spec.template.spec.clone(),
-            status: None,
-        };
-        pod.metadata.name = Some("lounge-0".into());
-        pod.metadata.namespace = Some("default".into());
-        pod.metadata.uid = Some(format!("pod-{}", self.versions));
-        pod.metadata.resource_version = Some(self.versions.to_string());
-        pod.labels_mut().insert(names::REVISION_LABEL.into(), revision.into());
-        self.observed.pods = vec![Arc::new(pod)];
-    }
-
-    fn kubelet(&mut self, pod: &Arc<Pod>) {
-        let image = pod.spec.as_ref().and_then(|spec| spec.containers[0].image.clone()).unwrap_or_default();
-        let status = if image.contains(BAD_IMAGE) {
-            json!({"phase": "Pending", "containerStatuses": [{
-                "name": "chat-node", "ready": false, "restartCount": 0, "image": image, "imageID": "",
-                "state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}},
-            }]})
-        } else {
-            json!({"phase": "Running", "podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]})
-        };
-        let mut changed = pod.as_ref().clone();
-        changed.status = Some(serde_json::from_value(status).expect("a pod's status"));
-        let uid = changed.uid().expect("a stored pod has a uid");
-        if crate::pods::is_ready(&changed) {
-            self.observed.nodes = [(uid.clone(), NodeView::Heard(serving_node()))].into();
-            self.observed.endpoints = vec![Arc::new(endpoint(&uid))];
-        }
-        self.observed.pods = vec![Arc::new(changed)];
-    }
-
-    fn pod_state(&self) -> String {
-        json!(self.observed.pods.first().map(|pod| pod.as_ref().clone())).to_string()
     }
 }
 
@@ -311,15 +293,6 @@ where
     object.meta_mut().resource_version = Some(versions.to_string());
     object.meta_mut().generation = i64::try_from(*versions).ok();
     *found = Some(Arc::from(object));
-}
-
-fn claim_of(size: &str) -> PersistentVolumeClaim {
-    serde_json::from_value(json!({
-        "metadata": {"name": "data-lounge-0", "namespace": "default", "uid": "claim", "resourceVersion": size},
-        "spec": {"resources": {"requests": {"storage": size}}},
-        "status": {"phase": "Bound"},
-    }))
-    .expect("a claim")
 }
 
 pub(super) fn endpoint(uid: &str) -> EndpointSlice {

@@ -170,7 +170,7 @@ impl Model {
         self.forget(&pod.expect("the pod is there"));
     }
 
-    fn forget(&mut self, pod: &Pod) {
+    pub(super) fn forget(&mut self, pod: &Pod) {
         let uid = pod.uid().expect("a stored pod has a uid");
         self.observed.nodes.remove(&uid);
         self.observed.endpoints.retain(|slice| {
@@ -257,7 +257,7 @@ impl Model {
         self.set_status(pod, &running(away.is_none()));
     }
 
-    fn set_status(&mut self, pod: &Pod, status: &serde_json::Value) {
+    pub(super) fn set_status(&mut self, pod: &Pod, status: &serde_json::Value) {
         for found in &mut self.observed.pods {
             if found.uid() == pod.uid() {
                 Arc::make_mut(found).status =

@@ -1,5 +1,5 @@
 use contract::{
-    config::{Listeners, LogConfig, NodeConfig},
+    config::{FailureDomains, Listeners, LogConfig, NodeConfig, RaftLog},
     duration::Span,
 };
 use serde_json::json;
@@ -29,7 +29,19 @@ fn a_small_room_is_the_node_s_own_default_with_its_names() {
             network: "lounge".into(),
             server_name: "lounge.default".into(),
             data: "/data".into(),
-            listeners: Listeners { control: room.config.listeners.control.clone(), ..Listeners::default() },
+            log: LogConfig::Raft(RaftLog {
+                shards: 4,
+                tolerate: 1,
+                name: String::new(),
+                advertise: String::new(),
+                peers: vec!["lounge-peers.default.svc:7000".into()],
+                domains: FailureDomains::default(),
+            }),
+            listeners: Listeners {
+                control: room.config.listeners.control.clone(),
+                peer: room.config.listeners.peer.clone(),
+                ..Listeners::default()
+            },
             ..NodeConfig::default()
         }
     );
@@ -39,7 +51,7 @@ fn a_small_room_is_the_node_s_own_default_with_its_names() {
 #[test]
 fn settings_reach_the_node() {
     let room = valid(json!({
-        "mode": {"stateful": {"shards": 9}},
+        "mode": {"stateful": {"shards": 9, "tolerate": {"nodeFailures": 2}}},
         "node": {"workers": 3, "resumeWindow": "15m", "maxConnections": 7, "logLevel": "debug", "logFormat": "json"},
         "chat": {
             "motd": "a\nb",
@@ -50,7 +62,8 @@ fn settings_reach_the_node() {
         "listeners": {"irc": {"enabled": false}, "web": {"port": 80, "allowedOrigins": ["https://x"]}},
     }));
     let config = &room.config;
-    assert_eq!(config.log, LogConfig::Local { shards: 9 });
+    let LogConfig::Raft(log) = &config.log else { panic!("{:?}", config.log) };
+    assert_eq!((log.shards, log.tolerate), (9, 2));
     assert_eq!(
         (config.workers, config.resume_window, config.limits.max_connections),
         (3, Span::from_secs(900), 7)
@@ -69,8 +82,13 @@ fn what_is_written_into_the_config_map_is_read_by_the_node() {
         "chat": {"motd": "it's: \"# quoted\"\n  - and odd", "channels": [{"name": "#ä{}", "topic": "yes"}]},
         "listeners": {"web": {"enabled": false}},
     }));
-    let circumstances =
-        build::Circumstances { revision: 7, control: String::new(), template_size: None, replicas: 1 };
+    let circumstances = build::Circumstances {
+        revision: 7,
+        control: String::new(),
+        template_size: None,
+        replicas: 3,
+        partition: 3,
+    };
     let map = build::objects(&room, &circumstances).config_map;
     assert_eq!(build::read_config(&map), Some(NodeConfig { revision: Some(7), ..room.config }));
 }
@@ -146,5 +164,6 @@ fn listeners_over_tls_are_served_with_the_room_s_certificates_and_are_off_unless
     assert_eq!(listeners.webs.as_ref().unwrap().address.port(), contract::ports::WEBS);
     let small = valid(json!({"mode": {"stateful": {}}}));
     assert!(small.config.listeners.ircs.is_none() && small.config.listeners.webs.is_none());
+    assert_eq!(small.config.listeners.peer.unwrap().address.port(), contract::ports::PEER);
     assert_eq!(small.config.listeners.control.unwrap().address.port(), contract::ports::CONTROL);
 }

@@ -1,14 +1,12 @@
 mod control;
+mod stateful;
 mod stateless;
 
-use proptest::prelude::*;
-use serde_json::json;
-
 use crate::{
-    api::{Channel, DurationText, Retain},
+    api::Retain,
     plan::Step,
     report::conditions::{self, find},
-    testing::{Model, room, small_room},
+    testing::{Model, small_room},
 };
 
 fn started() -> Model {
@@ -36,11 +34,13 @@ fn a_new_room_gets_every_object_and_then_nothing_more() {
         first.objects,
         [
             "Secret lounge-control-roomuid",
+            "Secret lounge-peers-roomuid",
             "ServiceAccount lounge-node",
             "ConfigMap lounge-config",
             "Service lounge",
             "NetworkPolicy lounge",
-            "Service lounge-nodes",
+            "Service lounge-peers",
+            "PodDisruptionBudget lounge",
             "StatefulSet lounge",
             "replicas"
         ]
@@ -69,14 +69,14 @@ fn a_change_of_settings_rolls_the_node_under_a_higher_revision() {
 fn scaling_and_service_changes_leave_the_node_alone() {
     let mut model = started();
     let (pod, map) = (model.observed.pods.clone(), model.observed.objects.config_map.clone());
-    model.edit(|spec| spec.replicas = Some(5));
+    model.edit(|spec| spec.replicas = Some(0));
     model.edit(|spec| spec.service.annotations = [("lb".into(), "internal".into())].into());
     stateful(&mut model, |stateful| stateful.storage.retain = Retain::Delete);
     model.settle();
     assert_eq!(model.observed.pods, pod);
     assert_eq!(model.observed.objects.config_map, map);
     let limited = find(&model.status().conditions, conditions::SCALING_LIMITED).unwrap();
-    assert!(limited.message.contains("spec.replicas is 5, 1 is run"), "{}", limited.message);
+    assert!(limited.message.contains("spec.replicas is 0, 1 is run"), "{}", limited.message);
     model.edit(|spec| spec.replicas = Some(1));
     model.settle();
     assert!(find(&model.status().conditions, conditions::SCALING_LIMITED).is_none());
@@ -173,114 +173,4 @@ fn what_an_earlier_room_left_is_waited_for() {
     let writes = model.reconcile();
     assert!(writes.objects.is_empty());
     assert_eq!(model.status().summary, conditions::WAITING_FOR_DELETION);
-}
-
-/// What users and accidents do.
-#[derive(Clone, Debug)]
-enum Event {
-    Replicas(Option<i32>),
-    Image(Option<&'static str>),
-    Motd(u8),
-    Channel(u8),
-    Grow(u8),
-    Web(bool),
-    Paused(bool),
-    Deadline(u8),
-    LosePod,
-    LoseConfig,
-    LoseStatefulSet,
-    HandEdit,
-    Kubernetes,
-    Reconcile,
-}
-
-fn event() -> impl Strategy<Value = Event> {
-    prop_oneof![
-        proptest::option::of(0..9_i32).prop_map(Event::Replicas),
-        proptest::sample::select(vec![None, Some("good:2"), Some("bad:1"), Some("bad:2")])
-            .prop_map(Event::Image),
-        any::<u8>().prop_map(Event::Motd),
-        any::<u8>().prop_map(Event::Channel),
-        (2..9_u8).prop_map(Event::Grow),
-        any::<bool>().prop_map(Event::Web),
-        any::<bool>().prop_map(Event::Paused),
-        any::<u8>().prop_map(Event::Deadline),
-        Just(Event::LosePod),
-        Just(Event::LoseConfig),
-        Just(Event::LoseStatefulSet),
-        Just(Event::HandEdit),
-        Just(Event::Kubernetes),
-        Just(Event::Kubernetes),
-        Just(Event::Reconcile),
-        Just(Event::Reconcile),
-    ]
-}
-
-fn happen(model: &mut Model, event: &Event, gibibytes: &mut u8) {
-    match *event {
-        Event::Replicas(replicas) => model.edit(|spec| spec.replicas = replicas),
-        Event::Image(image) => model.edit(|spec| spec.node.image = image.map(Into::into)),
-        Event::Motd(text) => model.edit(|spec| spec.chat.motd = text.to_string()),
-        Event::Channel(number) => model.edit(|spec| {
-            spec.chat.channels = vec![Channel { name: format!("#{number}"), topic: String::new() }];
-        }),
-        Event::Grow(to) => {
-            *gibibytes = to.max(*gibibytes);
-            size(model, &format!("{gibibytes}Gi"));
-        }
-        Event::Web(enabled) => model.edit(|spec| spec.listeners.web.enabled = enabled),
-        Event::Paused(paused) => model.edit(|spec| spec.paused = paused),
-        Event::Deadline(seconds) => model.edit(|spec| {
-            spec.node.drain_deadline = DurationText(format!("{seconds}s"));
-        }),
-        Event::LosePod => {
-            model.observed.pods.clear();
-            model.observed.nodes.clear();
-            model.observed.endpoints.clear();
-        }
-        Event::LoseConfig => model.observed.objects.config_map = None,
-        Event::LoseStatefulSet => model.observed.objects.stateful_set = None,
-        Event::HandEdit => {
-            if let Some(set) = &model.observed.objects.stateful_set {
-                let mut set = set.as_ref().clone();
-                set.spec.template.spec.as_mut().expect("the template has a pod").containers[0].image =
-                    Some("bad:hand".into());
-                model.observed.objects.stateful_set = Some(set.into());
-            }
-        }
-        Event::Kubernetes => {
-            model.kubernetes();
-        }
-        Event::Reconcile => {
-            model.reconcile();
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// Whatever happens in whatever order, once it stops the room comes to rest, and with a good image it serves.
-    #[test]
-    fn every_history_comes_to_rest(
-        events in proptest::collection::vec(event(), 0..25),
-        waits_for_bad_pods in any::<bool>(),
-    ) {
-        let mut model = Model::new(room(json!({"mode": {"stateful": {}}})));
-        model.waits_for_bad_pods = waits_for_bad_pods;
-        let mut gibibytes = 1;
-        for event in events {
-            happen(&mut model, &event, &mut gibibytes);
-        }
-        model.edit(|spec| {
-            spec.paused = false;
-            spec.node.image = None;
-        });
-        model.settle();
-        prop_assert!(model.reconcile().none());
-        prop_assert_eq!(model.status().ready_replicas, 1);
-        prop_assert_eq!(model.status().observed_generation, model.room.metadata.generation.unwrap());
-        prop_assert!(find(&model.status().conditions, conditions::RECONCILING).is_none());
-        prop_assert!(find(&model.status().conditions, conditions::STALLED).is_none());
-    }
 }

@@ -1,11 +1,11 @@
-//! Secret with what the nodes' control ports need. It is applied and never read.
+//! Secrets with certificates that the operator signs. They are applied and never read.
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 
 use super::metadata;
 use crate::{control::NodeFiles, names, validate::Room};
 
-pub(super) fn build(room: &Room, files: &NodeFiles) -> Secret {
+pub(super) fn build(room: &Room, name: String, files: &NodeFiles) -> Secret {
     let NodeFiles { certificate, key, authorities } = files;
     let data = [
         (names::CERTIFICATE_KEY, certificate),
@@ -13,7 +13,7 @@ pub(super) fn build(room: &Room, files: &NodeFiles) -> Secret {
         (names::AUTHORITIES_KEY, authorities),
     ];
     Secret {
-        metadata: metadata::of(room, names::control_secret(&room.name, &room.owner.uid)),
+        metadata: metadata::of(room, name),
         type_: Some("kubernetes.io/tls".into()),
         data: Some(
             data.into_iter().map(|(key, text)| (key.into(), ByteString(text.clone().into_bytes()))).collect(),

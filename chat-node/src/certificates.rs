@@ -75,7 +75,12 @@ impl Certificates {
             ircs: listeners.ircs.as_ref().map(|ircs| load(ircs.into())).transpose()?,
             webs: listeners.webs.as_ref().map(|webs| load(webs.into())).transpose()?,
             control: listeners.control.as_ref().map(|control| load(control.into())).transpose()?,
-            peer: listeners.peer.iter().find_map(|peer| peer.tls.as_ref()).map(|tls| load(tls.into())).transpose()?,
+            peer: listeners
+                .peer
+                .iter()
+                .find_map(|peer| peer.tls.as_ref())
+                .map(|tls| load(tls.into()))
+                .transpose()?,
         };
         Ok((certificates, Watch(watched)))
     }

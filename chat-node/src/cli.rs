@@ -11,6 +11,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use contract::config::{LogFormat, LogLevel, Telemetry};
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     check::{self, Check},
@@ -167,11 +168,15 @@ fn start_log_lines(telemetry: &Telemetry) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
-    match telemetry.format {
-        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
-    }
+    // Raft says of every message that did not arrive what the node says once, in words.
+    let of_raft = if level >= LevelFilter::DEBUG { level } else { LevelFilter::OFF };
+    let shown = Targets::new().with_default(level).with_target("openraft", of_raft);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let lines = match telemetry.format {
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(lines.with_filter(shown)).init();
 }
 
 #[cfg(test)]

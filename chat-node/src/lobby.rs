@@ -100,19 +100,19 @@ impl Lobby {
     fn status(&self, reason: String) -> NodeStatus {
         let member = self.cluster.as_ref().and_then(Control::member);
         NodeStatus {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        member: member.map_or_else(String::new, |member| format!("{:016x}", member.0)),
-        state: NodeState::Recovering,
-        reason,
-        connections: 0,
-        sessions: 0,
-        detached: 0,
-        users: 0,
-        channels: 0,
-        settings_revision: 0,
-        durability: Durability::Memory,
-        shards: Vec::new(),
-        draining_remaining: 0,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            member: member.map_or_else(String::new, |member| format!("{:016x}", member.0)),
+            state: NodeState::Recovering,
+            reason,
+            connections: 0,
+            sessions: 0,
+            detached: 0,
+            users: 0,
+            channels: 0,
+            settings_revision: 0,
+            durability: Durability::Memory,
+            shards: Vec::new(),
+            draining_remaining: 0,
             cluster: self.cluster.as_ref().map(Control::cluster),
         }
     }

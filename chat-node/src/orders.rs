@@ -32,16 +32,21 @@ pub(crate) async fn answer(cluster: &Control, request: Request<Incoming>) -> Res
     }
     match member(path.trim_start_matches(MEMBERS)) {
         Some(member) => outcome(cluster.dismiss(member).await, StatusCode::ACCEPTED),
-        None => http::text(StatusCode::BAD_REQUEST, "Write the member's id after the last slash, hexadecimal.\n"),
+        None => {
+            http::text(StatusCode::BAD_REQUEST, "Write the member's id after the last slash, hexadecimal.\n")
+        }
     }
 }
 
 async fn found(request: Request<Incoming>) -> Result<MemberId, String> {
     let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await;
     let body = body.map_err(|error| format!("The body cannot be read: {error}"))?.to_bytes();
-    let order: Found = serde_json::from_slice(&body)
-        .map_err(|error| format!("The body must be {{\"member\": ID}}, the member's id as its status has it: {error}"))?;
-    member(&order.member).ok_or_else(|| format!("{:?} is no member's id: hexadecimal digits, as its status has it", order.member))
+    let order: Found = serde_json::from_slice(&body).map_err(|error| {
+        format!("The body must be {{\"member\": ID}}, the member's id as its status has it: {error}")
+    })?;
+    member(&order.member).ok_or_else(|| {
+        format!("{:?} is no member's id: hexadecimal digits, as its status has it", order.member)
+    })
 }
 
 fn member(text: &str) -> Option<MemberId> {

@@ -98,12 +98,15 @@ fn check_log(config: &NodeConfig) -> Result<(), (String, String)> {
 
 fn check_raft(config: &NodeConfig, raft: &RaftLog) -> Result<(), (String, String)> {
     within("log.raft.tolerate", raft.tolerate.into())?;
-    let plain = |text: &str| (1..=253).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let plain =
+        |text: &str| (1..=253).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     rule(plain(&raft.name), "log.raft.name", || {
         "must be 1 to 253 visible ASCII characters without spaces, and another one on each node".to_owned()
     })?;
     let address = |key: &str, text: &str| {
-        rule(is_host_and_port(text), key, || format!("`{text}` must be HOST:PORT, such as chat-0.example.org:7000"))
+        rule(is_host_and_port(text), key, || {
+            format!("`{text}` must be HOST:PORT, such as chat-0.example.org:7000")
+        })
     };
     address("log.raft.advertise", &raft.advertise)?;
     for (n, peer) in raft.peers.iter().enumerate() {

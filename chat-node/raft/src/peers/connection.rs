@@ -202,3 +202,80 @@ impl Talk {
         if self.met { Ended::Lost(words.into()) } else { Ended::Unmet(words.into()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chat_state::ids::MemberId;
+    use tokio::sync::watch;
+
+    use super::*;
+
+    /// Has nothing to say, and expects nothing.
+    struct Idle(Notify);
+
+    impl End for Idle {
+        fn fill(&mut self, _: &mut BytesMut) {}
+
+        fn signal(&self) -> &Notify {
+            &self.0
+        }
+
+        fn hear(&mut self, frame: Frame) -> Result<(), String> {
+            Err(format!("{:?} is not expected", frame.kind))
+        }
+    }
+
+    fn hello(member: u64, cluster: Option<u64>) -> Hello {
+        Hello {
+            room: "chat/main".into(),
+            cluster,
+            member: MemberId(member),
+            name: format!("node-{member}"),
+            advertise: format!("node-{member}.invalid:7000"),
+            wants: None,
+        }
+    }
+
+    /// How it ends with one of cluster 2, and all that this one is told.
+    async fn with_cluster_2(ours: Option<u64>, known: watch::Receiver<Option<u64>>) -> (Ended, Vec<Frame>) {
+        let (near, mut far) = tokio::io::duplex(64 << 10);
+        let greeted = Greeted {
+            stream: Box::new(near),
+            received: BytesMut::new(),
+            ours: hello(1, ours),
+            theirs: hello(2, Some(2)),
+            cluster: known,
+        };
+        let listening = async move {
+            let mut received = BytesMut::new();
+            let mut heard = Vec::new();
+            while let Ok(1..) = far.read_buf(&mut received).await {
+                while let Some(frame) = frame::take(&mut received, FRAME_LIMIT).expect("frames") {
+                    heard.push(frame);
+                }
+            }
+            heard
+        };
+        let (options, mut idle) = (PeerOptions::default(), Idle(Notify::new()));
+        tokio::join!(drive(greeted, &mut idle, &options), listening)
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_becomes_known_ends_what_does_not_fit() {
+        let (cluster, known) = watch::channel(None);
+        cluster.send_replace(Some(1));
+        let (ended, heard) = with_cluster_2(None, known).await;
+        assert!(matches!(&ended, Ended::Refused(words) if words.contains("of cluster")), "{ended:?}");
+        let kinds: Vec<_> = heard.iter().map(|frame| frame.kind).collect();
+        assert_eq!(kinds, [Kind::Ping, Kind::Hello, Kind::Goodbye]);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_stops_says_so() {
+        let (cluster, known) = watch::channel(Some(2));
+        drop(cluster);
+        let (ended, heard) = with_cluster_2(Some(2), known).await;
+        assert!(matches!(ended, Ended::Closed(_)), "{ended:?}");
+        assert_eq!(heard.last().map(|frame| frame.body.as_ref()), Some("the node stops".as_bytes()));
+    }
+}

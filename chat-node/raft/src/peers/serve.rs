@@ -278,3 +278,48 @@ impl Refusals {
         said.insert((from, words.to_owned()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_does_not_take_its_answers_is_not_listened_to() {
+        let slots = Arc::new(Semaphore::new(1));
+        let slot = Arc::clone(&slots).try_acquire_owned().expect("room");
+        let outbox = Arc::new(Outbox { state: Mutex::default(), signal: Notify::new(), _slot: slot });
+        let options = PeerOptions { waiting_bytes_limit: 1000, ..PeerOptions::default() };
+        let answer = |_, body| async { body };
+        let mut end = Answering { member: MemberId(1), answer, outbox, options: &options };
+        let mut requests = 0;
+        while end.listens() {
+            requests += 1;
+            let body = Bytes::from(vec![0; 100]);
+            end.hear(Frame { number: requests, kind: Kind::Request, body }).expect("a request");
+        }
+        assert_eq!(requests, 7);
+        let mut out = BytesMut::new();
+        end.fill(&mut out);
+        assert!(end.listens());
+        for number in 1..=requests {
+            let answer = frame::take(&mut out, 1000).expect("a frame").expect("all of it");
+            assert_eq!((answer.number, answer.kind), (number, Kind::Answer));
+        }
+        drop(end);
+        assert_eq!(slots.available_permits(), 1);
+    }
+
+    #[test]
+    fn a_refusal_is_news_once() {
+        let refusals = Refusals::default();
+        let from = |last| IpAddr::from([10, 0, 0, last]);
+        assert!(refusals.is_news(from(1), "another room"));
+        assert!(!refusals.is_news(from(1), "another room"));
+        assert!(refusals.is_news(from(1), "another cluster"));
+        assert!(refusals.is_news(from(2), "another room"));
+        for last in 0..=255 {
+            refusals.is_news(from(last), "no node");
+        }
+        assert!(refusals.0.lock().expect("unharmed").len() <= REFUSALS_LIMIT);
+    }
+}

@@ -1,12 +1,15 @@
 //! Calls and their answers.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 use bytes::Bytes;
 use chat_raft::peers::{CallError, Me, serve};
 use chat_state::ids::MemberId;
 use futures::future;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use crate::nodes::{PATIENCE, echo, listen, listen_at, me, options, peers, start, start_with};
 
@@ -18,18 +21,19 @@ fn number(n: u32) -> Bytes {
 
 #[tokio::test]
 async fn requests_take_effect_in_the_order_of_the_calls() {
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let answer = {
-        let seen = Arc::clone(&seen);
-        move |from: MemberId, body: Bytes| {
-            let seen = Arc::clone(&seen);
-            async move {
-                assert_eq!(from, MemberId(1));
-                seen.lock().expect("unharmed").push(body.clone());
-                // What comes behind the first wait may be overtaken.
-                tokio::task::yield_now().await;
-                body
-            }
+    // With room for all: what makes a send wait is only that the task has done much already.
+    let (seen, mut sightings) = mpsc::channel(5000);
+    let sent = Arc::new(AtomicU32::new(0));
+    let answer = move |from: MemberId, body: Bytes| {
+        let (seen, sent) = (seen.clone(), Arc::clone(&sent));
+        assert_eq!(body, number(sent.load(Ordering::Relaxed)), "all earlier ones took effect");
+        async move {
+            assert_eq!(from, MemberId(1));
+            seen.send(body.clone()).await.expect("somebody waits");
+            sent.fetch_add(1, Ordering::Relaxed);
+            // What comes behind the first wait may be overtaken.
+            tokio::task::yield_now().await;
+            body
         }
     };
     let two = start(me(2), None, options(), answer);
@@ -43,7 +47,9 @@ async fn requests_take_effect_in_the_order_of_the_calls() {
     for (answer, body) in answers.into_iter().rev().zip(&expected) {
         assert_eq!(answer.expect("answered"), body);
     }
-    assert_eq!(*seen.lock().expect("unharmed"), expected);
+    for body in expected {
+        assert_eq!(sightings.recv().await, Some(body));
+    }
 }
 
 #[tokio::test]
@@ -117,7 +123,7 @@ async fn a_member_that_nobody_named_is_not_reached() {
 
 #[tokio::test]
 async fn a_member_that_is_forgotten_is_not_reached_any_more() {
-    let (arrived, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
+    let (arrived, mut arrivals) = mpsc::unbounded_channel();
     let answer = move |_, _: Bytes| {
         arrived.send(()).expect("somebody waits");
         future::pending()

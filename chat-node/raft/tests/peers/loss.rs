@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use chat_raft::peers::{CallError, Me, PeerOptions, Peers, serve};
 use chat_state::ids::MemberId;
-use futures::future;
+use futures::{FutureExt, future};
 use tokio::sync::{Notify, broadcast::error::TryRecvError, mpsc};
 
 use crate::nodes::{PATIENCE, echo, listen, me, options, peers, start, start_with};
@@ -107,6 +107,23 @@ async fn a_listener_that_never_says_who_it_is_is_given_up() {
     let error = one.call(TWO, "hello".into(), PATIENCE).await.expect_err("mute");
     assert_eq!(error.to_string(), format!("not reached: {address}: no node answered in time"));
     assert_eq!(one.call(TWO, "hello".into(), PATIENCE).await, Err(error), "at once: it rests");
+}
+
+#[tokio::test]
+async fn a_member_that_is_not_reached_is_left_alone_until_there_is_news() {
+    let (nobody, gone) = listen().await;
+    drop(nobody);
+    let one =
+        Peers::new(me(1), None, PeerOptions { backoff_first: PATIENCE, backoff_most: PATIENCE, ..options() });
+    one.know(TWO, vec![gone.to_string()]);
+    let error = one.call(TWO, "hello".into(), PATIENCE).await.expect_err("nobody");
+    assert_eq!(one.call(TWO, "hello".into(), PATIENCE).now_or_never(), Some(Err(error.clone())));
+    one.know(TWO, vec![gone.to_string()]);
+    assert_eq!(one.call(TWO, "hello".into(), PATIENCE).now_or_never(), Some(Err(error)), "no news");
+
+    let two = start(me(2), None, options(), echo);
+    one.know(TWO, vec![gone.to_string(), two.address.to_string()]);
+    assert_eq!(one.call(TWO, "hello".into(), PATIENCE).await.expect("answered"), "hello");
 }
 
 #[tokio::test]

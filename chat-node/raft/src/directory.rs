@@ -38,6 +38,13 @@ pub struct Directory {
     lock: Box<dyn DirectoryLock>,
 }
 
+/// What was found of a group.
+pub struct GroupFound {
+    pub held: Held,
+    /// The newest, with its place.
+    pub snapshot: Option<(Snapshot, Place)>,
+}
+
 /// What is needed of it while the node runs.
 pub struct Opened {
     pub wal: Wal,
@@ -158,9 +165,12 @@ impl Directory {
             && self.snapshots.iter().all(Option::is_none)
     }
 
-    pub fn into_parts(self) -> (Opened, Identity, Vec<Held>, Vec<Option<(Snapshot, Place)>>, SnapshotStore) {
-        let Self { identity, held, snapshots, store, wal, lock, .. } = self;
-        (Opened { wal, lock }, identity, held, snapshots, store)
+    /// What the node's groups are started with.
+    pub fn into_opened(self) -> (Opened, Vec<GroupFound>) {
+        let Self { held, snapshots, wal, lock, .. } = self;
+        let groups = held.into_iter().zip(snapshots);
+        let groups = groups.map(|(held, snapshot)| GroupFound { held, snapshot }).collect();
+        (Opened { wal, lock }, groups)
     }
 
     /// Throws away what a member left that the room has let go of, so that the node can join as a new one.

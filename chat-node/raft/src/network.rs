@@ -86,7 +86,7 @@ impl<R: AsyncRuntime> Line<R> {
         async move {
             match answer.await {
                 Ok(bytes) => decode(&bytes).map_err(|error| network_error(&error)),
-                Err(error) => Err(in_rafts_words(error, rpc, id, target, within)),
+                Err(error) => Err(in_rafts_words(&error, rpc, id, target, within)),
             }
         }
     }
@@ -104,7 +104,7 @@ impl<R: AsyncRuntime> Line<R> {
 }
 
 fn in_rafts_words<R: AsyncRuntime>(
-    error: CallError,
+    error: &CallError,
     action: RPCTypes,
     id: u64,
     target: u64,
@@ -112,8 +112,8 @@ fn in_rafts_words<R: AsyncRuntime>(
 ) -> RPCError<Types<R>> {
     match error {
         // Whoever was not reached is tried again later, not at once.
-        CallError::Unreachable(_) | CallError::Refused(_) => Unreachable::new(&error).into(),
-        CallError::Lost(_) => NetworkError::new(&error).into(),
+        CallError::Unreachable(_) | CallError::Refused(_) => Unreachable::new(error).into(),
+        CallError::Lost(_) => NetworkError::new(error).into(),
         CallError::TimedOut => Timeout { action, id, target, timeout }.into(),
     }
 }

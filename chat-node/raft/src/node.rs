@@ -11,7 +11,7 @@ use std::{
 
 use chat_log::{
     clock::Clock,
-    identity::{ClusterId, Identity},
+    identity::ClusterId,
     snapshot::{Snapshot, SnapshotStore},
 };
 use chat_state::ids::{MemberId, ShardId};
@@ -24,7 +24,7 @@ use openraft::{
 use tokio::{sync::Notify, time};
 
 use crate::{
-    directory::Directory,
+    directory::{Directory, GroupFound},
     group_log::{GroupLog, Held},
     journal::{Journal, JournalThread, Pulse},
     machine::{Machine, Place},
@@ -86,14 +86,14 @@ impl Node {
         peers: Peers,
         on_fatal: chat_log::handle::OnFatal,
     ) -> Result<Arc<Self>, String> {
-        let (opened, identity, held, found, store) = directory.into_parts();
-        let Identity { member: me, .. } = identity;
+        let (me, store) = (directory.identity.member, directory.store.clone());
+        let (opened, found) = directory.into_opened();
         let journal = JournalThread::start(opened, Arc::clone(&settings.clock), on_fatal)
             .map_err(|error| format!("the system refuses a thread: {error}"))?;
         let journal = Arc::new(journal);
         let news = Arc::new(Notify::new());
-        let mut groups = Vec::with_capacity(held.len());
-        for (group, (held, snapshot)) in (0..).zip(held.into_iter().zip(&found)) {
+        let mut groups = Vec::with_capacity(found.len());
+        for (group, GroupFound { held, snapshot }) in (0..).zip(found) {
             let machine = machine(group, snapshot.as_ref(), &news);
             let raft = start_group(group, me, held, &machine, &journal, &peers, &store)
                 .await

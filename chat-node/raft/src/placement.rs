@@ -9,7 +9,7 @@ use crate::types::PeerNode;
 /// that the others have to wait for.
 pub fn voters_wanted(tolerate: u16, members: usize) -> usize {
     let wanted = 2 * usize::from(tolerate) + 1;
-    if members >= wanted { wanted } else { members - usize::from(members % 2 == 0 && members > 0) }
+    if members >= wanted { wanted } else { members - usize::from(members > 0 && members.is_multiple_of(2)) }
 }
 
 /// The members that should vote in a group, in the order in which they were chosen. Each group has its own order of the

@@ -74,7 +74,7 @@ impl Record {
             }
             Self::Purge(upto) => out.push(group, Kind::Purge, term(upto), wal_index(upto.index), |_| {}),
             Self::Vote(vote) => {
-                out.push(group, Kind::Vote, vote.leader_id.term, 0, |out| encode_value(vote, out))
+                out.push(group, Kind::Vote, vote.leader_id.term, 0, |out| encode_value(vote, out));
             }
             Self::Committed(log_id) => {
                 out.push(group, Kind::Committed, term(log_id), wal_index(log_id.index), |_| {});

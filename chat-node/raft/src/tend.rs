@@ -145,10 +145,10 @@ pub async fn tend(node: Arc<Node>) {
             match time::timeout(STEP_WITHIN, take(group, step.clone())).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::debug!(%shard, ?step, error, "a step was not taken; it is tried again")
+                    tracing::debug!(%shard, ?step, error, "a step was not taken; it is tried again");
                 }
                 Err(_) => {
-                    tracing::warn!(%shard, ?step, "a step takes long: a majority of the voters does not answer")
+                    tracing::warn!(%shard, ?step, "a step takes long: a majority of the voters does not answer");
                 }
             }
         }

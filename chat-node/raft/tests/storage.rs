@@ -16,7 +16,7 @@ use chat_log::{
     wal::{Space, WalOptions},
 };
 use chat_raft::{
-    directory::Directory,
+    directory::{Directory, GroupFound},
     group_log::GroupLog,
     journal::{Job, Journal, JournalThread},
     machine::{Machine, OnDisk},
@@ -61,22 +61,18 @@ struct Store {
 }
 
 fn start(directory: Directory) -> Store {
-    let (opened, _, held, snapshots, _) = directory.into_parts();
+    let (opened, found) = directory.into_opened();
     let fatal = Box::new(|reason: &str| panic!("{reason}"));
     let journal =
         Arc::new(JournalThread::start(opened, Arc::new(SystemClock::new()), fatal).expect("a thread"));
     let news = Arc::new(Notify::new());
-    let groups = (0..)
-        .zip(held)
-        .map(|(group, held)| GroupLog::new(group, held, Arc::clone(&journal) as Arc<dyn Journal>))
-        .collect();
-    let machines = (0..)
-        .zip(snapshots)
-        .map(|(shard, snapshot)| {
-            let at = snapshot.map(|(snapshot, place)| (snapshot.meta.index, place));
-            Machine::new(ShardId(shard), at, Arc::clone(&news))
-        })
-        .collect();
+    let mut groups = Vec::new();
+    let mut machines = Vec::new();
+    for (group, GroupFound { held, snapshot }) in (0..).zip(found) {
+        groups.push(GroupLog::new(group, held, Arc::clone(&journal) as Arc<dyn Journal>));
+        let at = snapshot.map(|(snapshot, place)| (snapshot.meta.index, place));
+        machines.push(Machine::new(ShardId(group), at, Arc::clone(&news)));
+    }
     Store { groups, machines, journal }
 }
 

@@ -1,6 +1,9 @@
 //! Calls and their answers.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 use bytes::Bytes;
 use chat_raft::peers::{CallError, Me, serve};
@@ -20,13 +23,14 @@ fn number(n: u32) -> Bytes {
 async fn requests_take_effect_in_the_order_of_the_calls() {
     // With room for all: what makes a send wait is only that the task has done much already.
     let (seen, mut sightings) = mpsc::channel(5000);
+    let sent = Arc::new(AtomicU32::new(0));
     let answer = move |from: MemberId, body: Bytes| {
-        let seen = seen.clone();
-        let earlier = u32::try_from(seen.max_capacity() - seen.capacity()).expect("few");
-        assert_eq!(body, number(earlier), "all earlier ones took effect");
+        let (seen, sent) = (seen.clone(), Arc::clone(&sent));
+        assert_eq!(body, number(sent.load(Ordering::Relaxed)), "all earlier ones took effect");
         async move {
             assert_eq!(from, MemberId(1));
             seen.send(body.clone()).await.expect("somebody waits");
+            sent.fetch_add(1, Ordering::Relaxed);
             // What comes behind the first wait may be overtaken.
             tokio::task::yield_now().await;
             body

@@ -212,6 +212,7 @@ pub(crate) fn options(plan: &Plan) -> LocalOptions {
         room: "simulated".to_owned(),
         shards: plan.shards,
         lineage: LINEAGE,
+        cluster: None,
     };
     LocalOptions {
         segment_bytes: plan.segment_bytes,

@@ -1,18 +1,27 @@
 //! `chat-node check`: two guests meet in a channel of a running server, one speaks, both hear it.
 
+mod tls;
+
 use std::{
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{TcpStream, ToSocketAddrs},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use chat_protocol::Line;
+use rustls::{CertificateError, ClientConnection, StreamOwned};
+
+pub(crate) use tls::Tls;
+use tls::Trust;
 
 /// What to check.
 #[derive(Clone, Debug)]
 pub(crate) struct Check {
     /// `host:port`
     pub(crate) server: String,
+    /// None for clear text.
+    pub(crate) tls: Option<Tls>,
     pub(crate) channel: String,
     /// For all of it.
     pub(crate) timeout: Duration,
@@ -24,6 +33,21 @@ pub(crate) enum CheckError {
     Address { server: String, source: io::Error },
     #[error("cannot connect to {server}: {source}")]
     Connect { server: String, source: io::Error },
+    #[error("cannot read the certificates in {}: {source}", file.display())]
+    Certificates { file: PathBuf, source: io::Error },
+    #[error("{} holds no certificate (PEM)", file.display())]
+    NoCertificates { file: PathBuf },
+    #[error("this system has no certificates to trust: name some with --trust")]
+    NoSystemCertificates,
+    #[error("{name} is no name that a certificate could be for: give one with --name")]
+    Name { name: String },
+    #[error(
+        "{server} shows a certificate that is not trusted here: {why}. Name it, or that of its authority, with --trust, \
+         and what it is for with --name"
+    )]
+    NotTrusted { server: String, why: CertificateError },
+    #[error("{server} does not come to terms over TLS: {source}")]
+    Tls { server: String, source: io::Error },
     #[error("{step}: nothing came within the time for it")]
     Timeout { step: &'static str },
     #[error("{step}: the connection broke: {source}")]
@@ -53,10 +77,12 @@ pub(crate) fn run(check: &Check, report: &mut impl Write) -> Result<(), CheckErr
     let number = u64::from_le_bytes(random);
     let nick = |guest: char| format!("guest-{:06x}{guest}", number & 0xff_ffff);
 
-    let mut speaker = Guest::connect(check, end)?;
-    say(format!("connected to {}", check.server))?;
+    let trust = check.tls.as_ref().map(|tls| Trust::new(tls, &check.server)).transpose()?;
+    let mut speaker = Guest::connect(check, trust.as_ref(), end)?;
+    let over = if trust.is_some() { " over TLS" } else { "" };
+    say(format!("connected to {}{over}", check.server))?;
     speaker.register(&nick('a'))?;
-    let mut listener = Guest::connect(check, end)?;
+    let mut listener = Guest::connect(check, trust.as_ref(), end)?;
     listener.register(&nick('b'))?;
     say(format!("registered as {} and {}", nick('a'), nick('b')))?;
 
@@ -89,13 +115,66 @@ fn msgid(line: &str) -> Option<String> {
     tags.split(';').find_map(|tag| tag.strip_prefix("msgid=")).map(str::to_owned)
 }
 
+enum Stream {
+    Clear(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    /// For what is done next.
+    fn set_timeouts(&self, end: Instant) -> io::Result<()> {
+        let socket = match self {
+            Self::Clear(socket) => socket,
+            Self::Tls(stream) => stream.get_ref(),
+        };
+        set_timeouts(socket, end)
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Clear(socket) => socket.read(bytes),
+            Self::Tls(stream) => stream.read(bytes),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Clear(socket) => socket.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Clear(socket) => socket.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
 struct Guest {
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Stream>,
     end: Instant,
 }
 
 impl Guest {
-    fn connect(check: &Check, end: Instant) -> Result<Self, CheckError> {
+    fn connect(check: &Check, trust: Option<&Trust>, end: Instant) -> Result<Self, CheckError> {
+        let socket = Self::socket(check, end)?;
+        let stream = match trust {
+            Some(trust) => {
+                set_timeouts(&socket, end).map_err(|source| trouble("connecting", source))?;
+                Stream::Tls(Box::new(trust.shake_hands(socket)?))
+            }
+            None => Stream::Clear(socket),
+        };
+        Ok(Self { reader: BufReader::new(stream), end })
+    }
+
+    fn socket(check: &Check, end: Instant) -> Result<TcpStream, CheckError> {
         let server = check.server.clone();
         let addresses = match check.server.to_socket_addrs() {
             Ok(addresses) => addresses,
@@ -104,7 +183,7 @@ impl Guest {
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for address in addresses {
             match TcpStream::connect_timeout(&address, left(end)) {
-                Ok(stream) => return Ok(Self { reader: BufReader::new(stream), end }),
+                Ok(socket) => return Ok(socket),
                 Err(error) => last = error,
             }
         }
@@ -134,8 +213,9 @@ impl Guest {
         let step = "sending";
         let stream = self.reader.get_mut();
         let sent = stream
-            .set_write_timeout(Some(left(self.end)))
-            .and_then(|()| stream.write_all(format!("{line}\r\n").as_bytes()));
+            .set_timeouts(self.end)
+            .and_then(|()| stream.write_all(format!("{line}\r\n").as_bytes()))
+            .and_then(|()| stream.flush());
         sent.map_err(|source| trouble(step, source))
     }
 
@@ -172,10 +252,7 @@ impl Guest {
             if self.end <= Instant::now() {
                 return Err(CheckError::Timeout { step });
             }
-            self.reader
-                .get_ref()
-                .set_read_timeout(Some(left(self.end)))
-                .map_err(|source| trouble(step, source))?;
+            self.reader.get_ref().set_timeouts(self.end).map_err(|source| trouble(step, source))?;
             let available = self.reader.fill_buf().map_err(|source| trouble(step, source))?;
             if available.is_empty() {
                 return Err(CheckError::Closed { step });
@@ -200,9 +277,20 @@ fn left(end: Instant) -> Duration {
     end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }
 
+fn set_timeouts(socket: &TcpStream, end: Instant) -> io::Result<()> {
+    socket.set_read_timeout(Some(left(end)))?;
+    socket.set_write_timeout(Some(left(end)))
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
 fn trouble(step: &'static str, source: io::Error) -> CheckError {
     match source.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => CheckError::Timeout { step },
+        _ if is_timeout(&source) => CheckError::Timeout { step },
+        // Over TLS: without a word that it ends.
+        io::ErrorKind::UnexpectedEof => CheckError::Closed { step },
         _ => CheckError::Connection { step, source },
     }
 }

@@ -14,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
-    check::{self, Check},
+    check::{self, Check, Tls},
     config::{self, ListenerFlag, Overrides, PlaceFlags},
     node,
 };
@@ -33,6 +33,7 @@ Examples:
   chat-node --irc 127.0.0.1:6667 --web off    IRC for this machine alone
   chat-node --config node.yaml --workers 4    flags stand over the file
   chat-node check 127.0.0.1:6667              join, send, receive: does a server work?
+  chat-node check chat.example.org:6697 --tls
 
 Signals: TERM or INT drains (clients are sent away, the state is saved) and ends with 0; a second
 one hurries. Exit codes: 0 stopped as asked, 1 failed while running, 2 wrong configuration.";
@@ -103,6 +104,15 @@ struct CheckArguments {
     /// The server's IRC port.
     #[arg(value_name = "HOST:PORT")]
     server: String,
+    /// The port speaks TLS.
+    #[arg(long)]
+    tls: bool,
+    /// Certificates (PEM) to trust over TLS: the server's own, or of the authority that signed it; else the system's.
+    #[arg(long, requires = "tls", value_name = "FILE")]
+    trust: Option<PathBuf>,
+    /// What the server's certificate is for, if that is not HOST.
+    #[arg(long, requires = "tls")]
+    name: Option<String>,
     /// Channel to join.
     #[arg(long, default_value = "#check")]
     channel: String,
@@ -126,8 +136,9 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 pub fn run() -> ExitCode {
     let Arguments { command, serve } = Arguments::parse();
     match command {
-        Some(Command::Check(CheckArguments { server, channel, timeout })) => {
-            let check = Check { server, channel, timeout: Duration::from_secs(timeout) };
+        Some(Command::Check(CheckArguments { server, tls, trust, name, channel, timeout })) => {
+            let tls = tls.then_some(Tls { trust, name });
+            let check = Check { server, tls, channel, timeout: Duration::from_secs(timeout) };
             match check::run(&check, &mut io::stdout().lock()) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => fail(FAILED, &error),

@@ -95,7 +95,8 @@ pub struct ValkeyLog {
     /// A file with the store's URL in one line: `redis://USER:PASSWORD@HOST:PORT/DATABASE`, or `rediss://` for TLS.
     /// It is read again for every connection, so a password may change while the node runs.
     pub url_file: PathBuf,
-    /// Certificates (PEM) that the server's is checked against under `rediss://`; the system's if left out.
+    /// Certificates (PEM) of the authorities that the server's is checked against under `rediss://`; the system's if left
+    /// out. Read again like the URL.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
 }

@@ -64,6 +64,45 @@ impl Place {
     }
 }
 
+/// What `chat-node check` says of the listener, with these arguments: all of it, or why not.
+fn check(place: &Place, arguments: &[&str]) -> Result<String, String> {
+    let output = program()
+        .args(["check", &place.node.address("ircs").to_string()])
+        .args(arguments)
+        .output()
+        .expect("the program runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() { Ok(said) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+#[test]
+fn check_tries_a_listener_over_tls() {
+    let place = Place::new();
+    let file = |name: &str, text: &str| {
+        let path = place.data.path().join(name);
+        fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let ours = file("ours", &place.authority.certificate);
+    let theirs = file("theirs", &Authority::new().certificate);
+    let shown = place.mount.file("tls.crt").display().to_string();
+    for trusted in [&["--trust", &ours, "--name", NAME][..], &["--trust", &shown]] {
+        let said = check(&place, &[&["--tls"], trusted].concat()).expect("it works");
+        assert!(said.contains("over TLS") && said.ends_with("ok\n"), "{said}");
+    }
+    for (arguments, words) in [
+        (&["--tls", "--trust", &theirs, "--name", NAME][..], "not trusted here"),
+        (&["--tls", "--trust", &ours], "not valid for name"),
+        (&["--tls", "--trust", &file("empty", "")], "holds no certificate"),
+        (&["--tls", "--name", NAME], "not trusted here"),
+        (&["--trust", &ours], "--tls"),
+        (&[], "This port is for TLS"),
+    ] {
+        let why = check(&place, arguments).expect_err("it cannot");
+        assert!(why.contains(words), "{why}");
+    }
+}
+
 #[test]
 fn everybody_talks_to_everybody() {
     let place = Place::new();

@@ -5,6 +5,7 @@
 //! that `chat-log` puts a thread around.
 
 mod error;
+mod given;
 mod keys;
 mod link;
 mod reader;

@@ -8,15 +8,13 @@ use std::{
 
 use chat_log::log::Durability;
 use chat_state::ids::ShardId;
-use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, TlsCertificates, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, aio::MultiplexedConnection};
 
 use crate::{
-    error::{OpenError, sort},
+    error::{OpenError, cannot_connect, sort},
+    given::{Given, Way},
     keys::Keys,
 };
-
-/// Largest file a URL or a certificate is read from.
-const MAX_FILE_BYTES: u64 = 64 << 10;
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -58,6 +56,8 @@ struct State {
     durability: Option<Durability>,
     /// What the files said when connections were last made.
     given: Option<Given>,
+    /// Why what they say now is not followed.
+    mistake: Option<String>,
     /// Host and port, for messages.
     place: String,
     /// Raised when the files changed: older connections end.
@@ -66,12 +66,6 @@ struct State {
 
 /// Changes whenever the server process does.
 pub(crate) type RunId = Arc<str>;
-
-#[derive(Clone, PartialEq, Eq)]
-struct Given {
-    url: String,
-    ca: Option<Vec<u8>>,
-}
 
 /// A new connection, and what the server said of itself.
 pub(crate) struct Connected {
@@ -167,71 +161,64 @@ impl Link {
         self.state().epoch == epoch
     }
 
-    /// Looks at the files; if they changed, connections are made anew.
-    pub(crate) fn look_at_files(&self) -> Result<(), OpenError> {
-        let given = self.read_files()?;
+    /// Looks at the files; if they changed, connections are made anew. Those that stand outlive a mistake in the files.
+    pub(crate) fn look_at_files(&self) {
+        let given = Given::read(&self.options).and_then(|given| given.way(&self.options).map(|_| given));
         let mut state = self.state();
-        if state.given.as_ref() != Some(&given) {
-            tracing::info!("the store's URL or certificates changed: connecting anew");
-            state.given = Some(given);
-            state.writer = None;
-            state.epoch += 1;
+        match given {
+            Ok(given) if state.given.as_ref() == Some(&given) => state.mistake = None,
+            Ok(given) => {
+                tracing::info!("the store's URL or certificates changed: connecting anew");
+                state.given = Some(given);
+                state.mistake = None;
+                state.writer = None;
+                state.epoch += 1;
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if state.mistake.as_ref() != Some(&error) {
+                    tracing::warn!(
+                        error,
+                        "the next connection to the store will fail; those that stand go on"
+                    );
+                    state.mistake = Some(error);
+                }
+            }
         }
-        Ok(())
     }
 
-    fn read_files(&self) -> Result<Given, OpenError> {
-        let read = |path: &PathBuf| {
-            use std::io::Read;
-            let mut bytes = Vec::new();
-            std::fs::File::open(path)
-                .and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes))
-                .map_err(|error| {
-                    OpenError::Unavailable(format!("cannot read {}: {error}", path.display()))
-                })?;
-            Ok::<_, OpenError>(bytes)
-        };
-        let url = String::from_utf8(read(&self.options.url_file)?).map_err(|_| self.bad_url())?;
-        let ca = self.options.ca_file.as_ref().map(read).transpose()?;
-        Ok(Given { url: url.trim().to_owned(), ca })
-    }
-
-    fn bad_url(&self) -> OpenError {
-        OpenError::Unusable(format!(
-            "{} does not hold the URL of a store: write redis://USER:PASSWORD@HOST:PORT/DATABASE, or rediss:// for \
-             TLS, in one line (special characters of the password as %XX)",
-            self.options.url_file.display()
-        ))
+    /// What the files say, and the way that they name. A mistake there ends a node that starts; one that has been at
+    /// work waits until it is mended, as all nodes of a room read the same files.
+    fn given(&self) -> Result<(Given, Way), OpenError> {
+        let given =
+            Given::read(&self.options).and_then(|given| given.way(&self.options).map(|way| (given, way)));
+        match given {
+            Err(OpenError::Unusable(reason)) if self.state().given.is_some() => {
+                Err(OpenError::Unavailable(reason))
+            }
+            given => given,
+        }
     }
 
     /// A connection of its own to a server that is fit to hold a log.
     pub(crate) async fn connect(&self, answer_within: Duration) -> Result<Connected, OpenError> {
-        let given = self.read_files()?;
-        let info = given.url.as_str().into_connection_info().map_err(|_| self.bad_url())?;
-        let place = info.addr().to_string();
+        let (given, Way { client, place, tls }) = self.given()?;
         let epoch = {
             let mut state = self.state();
             state.place.clone_from(&place);
             if state.given.as_ref() != Some(&given) {
-                state.given = Some(given.clone());
+                state.given = Some(given);
                 state.epoch += 1;
             }
             state.epoch
         };
-        let client = match given.ca {
-            Some(ca) => {
-                Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: Some(ca) })
-            }
-            None => Client::open(info),
-        };
-        let client = client.map_err(|error| OpenError::Unusable(format!("the store at {place}: {error}")))?;
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.options.connect_within))
             .set_response_timeout(Some(answer_within));
         let mut connection = client
             .get_multiplexed_async_connection_with_config(&config)
             .await
-            .map_err(|error| OpenError::from(sort(&error, &place)))?;
+            .map_err(|error| cannot_connect(&error, &place, tls))?;
         let run_id = self.examine(&mut connection, &place).await?;
         Ok(Connected { connection, run_id, epoch })
     }

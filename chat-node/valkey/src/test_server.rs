@@ -27,10 +27,7 @@ impl TestServer {
 
     pub fn start_with(arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        // Free now, and nobody else on this machine takes ports of this range by number.
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("bound").port();
-        drop(listener);
+        let port = free_port();
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let mut server = Self { directory, port, arguments, process: None };
         server.write_url(&format!("redis://127.0.0.1:{port}"));
@@ -127,6 +124,12 @@ impl Drop for TestServer {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Free now, and nobody else on this machine takes ports of this range by number.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("bound").port()
 }
 
 /// Where the server keeps its append-only files.

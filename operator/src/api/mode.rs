@@ -178,8 +178,8 @@ pub struct ValkeyStore {
     /// it changes, for a new password say; it must go on leading to the same data.
     pub url_from: UrlSource,
 
-    /// Where the certificates (PEM) are that the store's own is checked against under `rediss://`; those of the node's image
-    /// when left out.
+    /// Where the authorities' certificates (PEM) are that the store's own is checked against under `rediss://`; those of the
+    /// node's image when left out, and ours has none. Read again when it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_from: Option<CaSource>,
 }

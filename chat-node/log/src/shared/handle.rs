@@ -41,8 +41,10 @@ pub struct SharedOptions {
     pub snapshot_bytes: u64,
     /// Between two signs of life.
     pub beat_every: Duration,
-    /// Between two tries of what failed.
+    /// Between two tries of what failed, at first.
     pub retry_every: Duration,
+    /// Between two tries of what has failed for long.
+    pub retry_at_most: Duration,
     /// A store that does not answer for so long is said to be out of reach.
     pub patience: Duration,
     /// A graceful stop waits so long for what was asked.
@@ -71,12 +73,21 @@ impl Default for SharedOptions {
             follower_bytes: 8 << 20,
             snapshot_bytes: 16 << 20,
             beat_every: Duration::from_secs(1),
-            retry_every: Duration::from_millis(250),
+            retry_every: Duration::from_millis(100),
+            retry_at_most: Duration::from_millis(500),
             patience: Duration::from_secs(2),
             settle_within: Duration::from_secs(5),
             savers: Savers::Leader,
             out_of_reach: Reason::StoreUnreachable,
         }
+    }
+}
+
+impl SharedOptions {
+    /// Until the next try of what has failed for so long: soon after a short failure, which nobody should feel, and
+    /// never later than a twentieth of it; but many nodes do not storm a store that takes its time to come back.
+    pub(super) fn retry_after(&self, failing_for: Duration) -> Duration {
+        (failing_for / 20).clamp(self.retry_every, self.retry_at_most)
     }
 }
 
@@ -235,7 +246,7 @@ impl<S: Store> Thread<S> {
         after: Vec<Index>,
     ) -> Result<(), Broken> {
         let (batches, mut read) = mpsc::channel(READ_AHEAD);
-        let reading = tokio::spawn(read_on(self.store.reader(after), batches, self.options.retry_every));
+        let reading = tokio::spawn(read_on(self.store.reader(after), batches, self.options.clone()));
         let mut beats = interval(self.options.beat_every);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut taken = Vec::new();
@@ -243,6 +254,9 @@ impl<S: Store> Thread<S> {
         loop {
             self.fetch();
             self.launch();
+            if self.log.beats_at().is_some_and(|at| at <= self.now()) {
+                self.beat();
+            }
             if let Some(deadline) = stop_by
                 && ((self.log.is_idle() && self.saves.is_empty()) || Instant::now() >= deadline)
             {
@@ -250,8 +264,9 @@ impl<S: Store> Thread<S> {
                 self.leave().await;
                 return Ok(());
             }
-            let launches_at = self.log.launches_at().map(|at| self.started + at);
-            let wake_at = [launches_at, stop_by].into_iter().flatten().min();
+            let tries_at = [self.log.launches_at(), self.log.beats_at()];
+            let tries_at = tries_at.into_iter().flatten().map(|at| self.started + at);
+            let wake_at = tries_at.chain(stop_by).min();
             tokio::select! {
                 biased;
                 batch = read.recv() => match batch {
@@ -286,7 +301,7 @@ impl<S: Store> Thread<S> {
                     self.log.pinned(self.store.pinning());
                 }
                 _ = beats.tick() => self.beat(),
-                // What may be launched now is, at the top of the loop.
+                // What is due now is done at the top of the loop.
                 () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
             }
         }
@@ -345,6 +360,7 @@ impl<S: Store> Thread<S> {
     }
 
     fn beat(&mut self) {
+        self.log.beats();
         if let Some(incarnation) = self.log.incarnation()
             && self.beating.is_none()
         {
@@ -383,16 +399,21 @@ async fn wait<T>(pending: &mut Option<BoxFuture<'static, T>>) -> T {
 async fn read_on<R: Reader>(
     mut reader: R,
     batches: mpsc::Sender<Result<Vec<StoredEntry>, StoreError>>,
-    retry_every: Duration,
+    options: SharedOptions,
 ) {
+    let mut failing_since = None;
     loop {
         let read = reader.next().await;
-        let failed = read.is_err();
+        if read.is_ok() {
+            failing_since = None;
+        } else {
+            failing_since = failing_since.or_else(|| Some(Instant::now()));
+        }
         if batches.send(read).await.is_err() {
             return;
         }
-        if failed {
-            tokio::time::sleep(retry_every).await;
+        if let Some(since) = failing_since {
+            tokio::time::sleep(options.retry_after(since.elapsed())).await;
         }
     }
 }

@@ -41,6 +41,10 @@ pub struct SharedLog {
     options: SharedOptions,
     /// After a failure: when appends may be sent again.
     launch_at: Option<Duration>,
+    /// When a sign of life is due before its turn: it finds out whether a store that fell silent answers again.
+    beat_at: Option<Duration>,
+    /// Since when it fails, in either way.
+    failing_since: Option<Duration>,
     /// Since when the store does not answer.
     silent_since: Option<Duration>,
     /// What a snapshot was last wanted of, to let go of what is old, and its newest one at that time.
@@ -62,6 +66,8 @@ impl SharedLog {
             status: Arc::new(Mutex::new(status)),
             options,
             launch_at: None,
+            beat_at: None,
+            failing_since: None,
             silent_since: None,
             pinned: None,
         }
@@ -120,10 +126,13 @@ impl SharedLog {
 
     /// The next append of every shard that has none on its way; none for a while after a failure.
     pub fn launches(&mut self, now: Duration) -> Vec<Launch> {
-        if !self.may_launch(now) {
+        if self.launch_at.is_some_and(|at| at > now) {
             return Vec::new();
         }
         self.launch_at = None;
+        if self.is_starting() {
+            return Vec::new();
+        }
         let mut refused = Vec::new();
         let launches =
             self.lanes.shards().filter_map(|shard| self.lanes.launch(shard, &mut refused)).collect();
@@ -133,19 +142,28 @@ impl SharedLog {
 
     /// Whether [`Self::launches`] has something.
     pub fn can_launch(&self, now: Duration) -> bool {
-        self.may_launch(now) && self.lanes.can_launch()
+        !self.is_starting() && self.launch_at.is_none_or(|at| at <= now) && self.lanes.can_launch()
     }
 
     /// A node registers when its workers have come to where the log is: from then on the others wait for its signs of
     /// life, and it can give none before it has heard of its own registration.
-    fn may_launch(&self, now: Duration) -> bool {
-        let starting = self.lanes.incarnation().is_none() && self.followers.is_any_behind();
-        !starting && self.launch_at.is_none_or(|at| at <= now)
+    fn is_starting(&self) -> bool {
+        self.lanes.incarnation().is_none() && self.followers.is_any_behind()
     }
 
     /// When [`Self::launches`] may have something again that a failure holds back.
     pub fn launches_at(&self) -> Option<Duration> {
         self.launch_at
+    }
+
+    /// When a sign of life is due that cannot wait for its turn.
+    pub fn beats_at(&self) -> Option<Duration> {
+        self.beat_at
+    }
+
+    /// One is given now, whether due or not.
+    pub fn beats(&mut self) {
+        self.beat_at = None;
     }
 
     /// What the store said to an append.
@@ -158,7 +176,7 @@ impl SharedLog {
     ) -> Result<(), Broken> {
         let answer = match result {
             Ok(index) => {
-                self.silent_since = None;
+                (self.silent_since, self.failing_since) = (None, None);
                 Answer::Landed(*index)
             }
             Err(StoreError::Broken(reason)) => return Err(reason.clone()),
@@ -337,10 +355,13 @@ impl SharedLog {
 
     /// The store refused, or did not answer. After a while nothing new is taken.
     fn failed(&mut self, error: &StoreError, now: Duration) {
-        self.launch_at = Some(now + self.options.retry_every);
+        let since = *self.failing_since.get_or_insert(now);
+        let again_at = now + self.options.retry_after(now.saturating_sub(since));
+        put_off(&mut self.launch_at, now, again_at);
         match error {
             StoreError::Refused(reason, said) => self.stand_still(*reason, said),
             StoreError::Unavailable(said) => {
+                put_off(&mut self.beat_at, now, again_at);
                 let since = *self.silent_since.get_or_insert(now);
                 if now.saturating_sub(since) >= self.options.patience {
                     self.stand_still(self.options.out_of_reach, said);
@@ -362,7 +383,7 @@ impl SharedLog {
     }
 
     fn works_again(&mut self) {
-        self.silent_since = None;
+        (self.silent_since, self.failing_since, self.beat_at) = (None, None, None);
         if self.lanes.refusing().is_some() {
             tracing::info!("the log takes requests again");
             self.lanes.refuse(None);
@@ -377,6 +398,13 @@ impl SharedLog {
             let weight = weight(&request);
             self.followers.tell(from, Delivery::Refused { shard, request, reason }, weight);
         }
+    }
+}
+
+/// What is put off already is not put off further.
+fn put_off(at: &mut Option<Duration>, now: Duration, until: Duration) {
+    if at.is_none_or(|at| at <= now) {
+        *at = Some(until);
     }
 }
 

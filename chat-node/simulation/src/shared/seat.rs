@@ -222,7 +222,9 @@ impl Seat {
                 out.push((20, SharedWork::GiveUp(*pipe)));
             }
         }
-        if self.log.incarnation().is_some() && self.next_beat_ms <= now_ms && !self.is_beating() {
+        let due = self.next_beat_ms <= now_ms
+            || self.log.beats_at().is_some_and(|at| at <= self.since_start(now_ms));
+        if self.log.incarnation().is_some() && due && !self.is_beating() {
             out.push((20, SharedWork::Beat));
         }
         let reads = match &self.reading {
@@ -247,15 +249,15 @@ impl Seat {
     /// When something will be possible that is not now.
     pub(crate) fn next_due_ms(&self, now_ms: u64) -> Option<u64> {
         let started = self.started_ms;
-        let launch =
-            self.log.launches_at().map(|at| started + u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
+        let tries = [self.log.launches_at(), self.log.beats_at()].into_iter().flatten();
+        let tries = tries.map(|at| started + u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
         let calls = self.calls.values().flatten().map(|call| call.sent_ms + ANSWER_WITHIN_MS);
         let retry = match &self.reading {
             Reading::None { retry_ms } => Some(*retry_ms),
             _ => None,
         };
         let wanted = self.wanted.iter().map(|(at, _)| *at);
-        let all = calls.chain(launch).chain(retry).chain(wanted).chain([self.next_beat_ms]);
+        let all = calls.chain(tries).chain(retry).chain(wanted).chain([self.next_beat_ms]);
         all.filter(|at| *at > now_ms).min()
     }
 
@@ -324,6 +326,7 @@ impl Seat {
     fn beat(&mut self, env: &mut Env, store: &mut Store) -> Result<(), Stop> {
         let now = env.now_ms();
         self.next_beat_ms = now + BEAT_MS;
+        self.log.beats();
         let Some(me) = self.log.incarnation() else { return Ok(()) };
         match self.verified_writer(env, store) {
             Ok(pipe) => {

@@ -58,3 +58,22 @@ fn a_store_that_is_silent_for_a_while_makes_the_log_take_nothing_until_it_answer
     log.beaten(Ok(Beat::default()), later).expect("it is back");
     assert!(matches!(follower.try_next(), Some(Delivery::ReadOnly(None))));
 }
+
+#[test]
+fn a_store_that_fell_silent_is_asked_again_soon_and_later_less_often() {
+    let mut log = SharedLog::new(vec![Extent::default()], SharedOptions::default());
+    let mut fail_at = |seconds: u64| {
+        let now = Duration::from_secs(seconds);
+        log.beats();
+        log.launches(now);
+        log.beaten(Err(StoreError::Unavailable("silence".to_owned())), now).expect("it may come back");
+        // What else fails meanwhile puts nothing off.
+        log.read(Err(StoreError::Unavailable("silence".to_owned())), now + Duration::from_millis(50))
+            .expect("it may come back");
+        assert_eq!(log.launches_at(), log.beats_at());
+        (log.beats_at().expect("soon") - now).as_millis()
+    };
+    assert_eq!([0, 1, 4, 20, 3_600].map(&mut fail_at), [100, 100, 200, 500, 500]);
+    log.beaten(Ok(Beat::default()), Duration::from_secs(3_601)).expect("it is back");
+    assert_eq!(log.beats_at(), None);
+}

@@ -11,86 +11,19 @@ use std::{
 };
 
 use chat_log::{
-    log::{Delivery, Durability, Follower, Log, Reason, Request},
-    shared::{
-        handle::{SharedLogHandle, SharedOptions},
-        store::Store,
-    },
+    log::{Delivery, Durability, Reason},
+    shared::store::Store,
 };
 use chat_state::{
-    command::{ChannelCommand, Command, CommonCommand, Message, MessageKind, Target},
-    entry::Origin,
-    ids::{Generation, Incarnation, Position, SessionId, ShardId, UserId},
+    command::{Command, CommonCommand},
+    ids::Incarnation,
 };
-use chat_valkey::{OpenError, Options, ValkeyStore, test_server::TestServer};
+use chat_valkey::{Options, test_server::TestServer};
 
-const SHARD: ShardId = ShardId(1);
-const PATIENCE: Duration = Duration::from_secs(60);
-
-struct Node {
-    log: SharedLogHandle<ValkeyStore>,
-    follower: Follower,
-    incarnation: u64,
-    fatal: mpsc::Receiver<String>,
-}
-
-fn open(server: &TestServer) -> Result<(chat_valkey::Opened, tokio::runtime::Runtime), OpenError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let options = Options {
-        connect_within: Duration::from_millis(500),
-        answer_within: Duration::from_secs(1),
-        ..Options::new(server.url_file(), "lounge".to_owned(), 1)
-    };
-    let opened = runtime.block_on(ValkeyStore::open(options))?;
-    Ok((opened, runtime))
-}
+use crate::nodes::{Node, PATIENCE, open, options};
 
 fn node(server: &TestServer, incarnation: u64) -> Node {
-    node_that_beats(server, incarnation, Duration::from_millis(100))
-}
-
-fn node_that_beats(server: &TestServer, incarnation: u64, beat_every: Duration) -> Node {
-    let (opened, runtime) = open(server).unwrap_or_else(|error| panic!("{error}"));
-    let (told, fatal) = mpsc::channel();
-    let options = SharedOptions {
-        retry_every: Duration::from_millis(50),
-        beat_every,
-        patience: Duration::from_millis(500),
-        ..SharedOptions::default()
-    };
-    let on_fatal = Box::new(move |reason: &str| {
-        // The test may be over.
-        let _ = told.send(reason.to_owned());
-    });
-    let log = SharedLogHandle::start(Arc::new(opened.store), opened.extents, runtime, options, on_fatal)
-        .expect("a thread");
-    let follower = log.follow(BTreeMap::new()).expect("from the oldest on");
-    log.begin(Incarnation(incarnation));
-    Node { log, follower, incarnation, fatal }
-}
-
-fn request(who: u64, n: u32) -> Request {
-    let message = Message {
-        kind: MessageKind::Privmsg,
-        prefix: "ann!a@host".into(),
-        to_nick: String::new(),
-        text: format!("message {n} {}", "x".repeat(100)),
-        tags: String::new(),
-        id: None,
-    };
-    Request {
-        origin: Some(Origin {
-            user: UserId(who),
-            session: SessionId(who),
-            generation: Generation(1),
-            request: n,
-        }),
-        dir_at: Position(0),
-        command: Command::Channel(ChannelCommand::Message {
-            target: Target::User { user: UserId(who) },
-            message: Arc::new(message),
-        }),
-    }
+    Node::start(options(server.url_file()), incarnation)
 }
 
 /// What the state machine makes of a log: of each node's stream what is next, and nothing else.
@@ -128,9 +61,7 @@ fn talk(mut node: Node, stop: &AtomicBool, total: &mpsc::Sender<(u64, u32)>) -> 
     loop {
         let stopping = stop.load(Ordering::Relaxed);
         while !stopping && !read_only && asked - settled < IN_FLIGHT {
-            node.log
-                .append(node.follower.id(), SHARD, vec![request(node.incarnation, asked)])
-                .expect("room in the queue");
+            node.ask();
             asked += 1;
         }
         if stopping && asked == settled {
@@ -223,7 +154,7 @@ fn whatever_the_server_does_each_request_has_one_fate_and_all_nodes_see_the_same
 fn a_store_that_lost_what_it_had_ends_the_node() {
     let mut server = TestServer::start();
     let mut node = node(&server, 1);
-    node.log.append(node.follower.id(), SHARD, vec![request(1, 0)]).expect("room in the queue");
+    node.ask();
     let deadline = Instant::now() + PATIENCE;
     while !matches!(node.follower.try_next(), Some(Delivery::Committed(_))) {
         assert!(Instant::now() < deadline, "nothing was stored");
@@ -240,7 +171,7 @@ fn a_store_that_lost_what_it_had_ends_the_node() {
 #[test]
 fn a_server_that_restarts_between_two_commands_is_written_to_again() {
     let mut server = TestServer::start();
-    let mut node = node_that_beats(&server, 1, PATIENCE);
+    let mut node = Node::that_beats(options(server.url_file()), 1, PATIENCE);
     let wait_for = |node: &mut Node, what: fn(&Command) -> bool| {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -259,13 +190,13 @@ fn a_server_that_restarts_between_two_commands_is_written_to_again() {
     let is_message: fn(&Command) -> bool = |command| matches!(command, Command::Channel(_));
     let is_lineage: fn(&Command) -> bool =
         |command| matches!(command, Command::Common(CommonCommand::BeginLineage(_)));
-    node.log.append(node.follower.id(), SHARD, vec![request(1, 0)]).expect("room in the queue");
+    node.ask();
     wait_for(&mut node, is_message);
     server.kill();
     server.run();
     // The reader has found the new process; nothing was written meanwhile that would have failed.
     wait_for(&mut node, is_lineage);
-    node.log.append(node.follower.id(), SHARD, vec![request(1, 1)]).expect("room in the queue");
+    node.ask();
     wait_for(&mut node, is_message);
 }
 
@@ -280,32 +211,14 @@ fn a_password_that_changes_is_read_again() {
     };
     acl(&mut admin, &["on", ">first", "~chatroom:*", "+@all"]);
     server.write_url(&url("first"));
-    let mut stored = 0;
-    let mut store_one = |node: &mut Node| {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            node.log.append(node.follower.id(), SHARD, vec![request(1, stored)]).expect("room in the queue");
-            stored += 1;
-            loop {
-                assert!(Instant::now() < deadline, "nothing is stored any more");
-                match node.follower.try_next() {
-                    Some(Delivery::Committed(_)) => return,
-                    Some(Delivery::Refused { .. }) => break,
-                    Some(Delivery::Fatal(reason)) => panic!("{reason}"),
-                    _ => std::thread::sleep(Duration::from_millis(1)),
-                }
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    };
-    store_one(&mut node);
+    node.store_one();
     // Wait until the new user is in use, then take the old way in away.
     std::thread::sleep(Duration::from_millis(500));
     acl(&mut admin, &[">second", "<first"]);
     let () = redis::cmd("CLIENT").arg("KILL").arg("USER").arg("chat").query(&mut admin).expect("killed");
     std::thread::sleep(Duration::from_millis(300));
     server.write_url(&url("second"));
-    store_one(&mut node);
+    node.store_one();
 }
 
 #[test]
@@ -317,8 +230,9 @@ fn a_server_that_would_not_read_back_what_it_flushed_is_not_called_durable() {
     };
     acl("chat", &["on", ">sesame", "~*", "&*", "+@all"]);
     server.write_url(&format!("redis://chat:sesame@127.0.0.1:{}", server.port()));
-    let durability =
-        |server: &TestServer| open(server).unwrap_or_else(|error| panic!("{error}")).0.store.durability();
+    let durability = |server: &TestServer| {
+        open(options(server.url_file())).unwrap_or_else(|error| panic!("{error}")).0.store.durability()
+    };
     assert_eq!(durability(&server), Durability::LocalFsync);
     // As people close a server that has users.
     acl("default", &["off", "-@all"]);
@@ -329,10 +243,9 @@ fn a_server_that_would_not_read_back_what_it_flushed_is_not_called_durable() {
 #[test]
 fn a_room_with_another_number_of_shards_is_refused() {
     let server = TestServer::start();
-    drop(open(&server).unwrap_or_else(|error| panic!("{error}")));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let options = Options::new(server.url_file(), "lounge".to_owned(), 7);
-    let error = runtime.block_on(ValkeyStore::open(options)).err().expect("refused").to_string();
+    drop(open(options(server.url_file())).unwrap_or_else(|error| panic!("{error}")));
+    let more = Options { shards: 7, ..options(server.url_file()) };
+    let error = open(more).err().expect("refused").to_string();
     assert!(error.contains("made with 1 shards, 7 are configured"), "{error}");
 }
 
@@ -340,6 +253,6 @@ fn a_room_with_another_number_of_shards_is_refused() {
 fn what_is_no_url_is_refused_without_being_shown() {
     let server = TestServer::start();
     server.write_url("secret-password-and-no-url");
-    let error = open(&server).err().expect("refused").to_string();
+    let error = open(options(server.url_file())).err().expect("refused").to_string();
     assert!(error.contains("write redis://USER:PASSWORD@HOST") && !error.contains("secret"), "{error}");
 }

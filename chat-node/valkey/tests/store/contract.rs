@@ -9,12 +9,10 @@ use chat_log::{
 };
 use chat_valkey::{Options, ValkeyStore, test_server::TestServer};
 
+use crate::nodes::runtime;
+
 struct OnServer {
     server: TestServer,
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
 impl Factory for OnServer {

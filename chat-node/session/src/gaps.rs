@@ -101,7 +101,9 @@ impl Worker {
             add(Gap::Direct { shard, oldest });
             if !shard.is_directory() {
                 for channel in self.shard(shard).channels_of(user) {
-                    add(Gap::Channel { channel, oldest });
+                    if let Some(Known { name, .. }) = self.shard(shard).channel(channel).map(Known::of) {
+                        add(Gap::Channel { channel, name, oldest });
+                    }
                 }
             }
         }
@@ -139,23 +141,26 @@ impl Worker {
             return;
         };
         for channel in channels {
-            let known = self.shard(channel.shard).channel(channel).map(Known::of);
+            let known = self.joined(user, channel);
             anew.extend(known.filter(|known| anew.iter().all(|other| other.id != known.id)));
         }
     }
 
-    /// Says what cannot be told. Gives the channels that are to be shown as they are now.
-    pub(crate) fn tell_gaps(&mut self, id: ConnectionId, gaps: &[Gap]) -> Vec<Known> {
+    /// A channel, if the user is in it.
+    fn joined(&self, user: UserId, channel: ChannelId) -> Option<Known> {
+        let channel = self.shard(channel.shard).channel(channel)?;
+        channel.member(user).map(|_| Known::of(channel))
+    }
+
+    /// Says what cannot be told. Gives the channels that are to be shown as they are now: those that the user is
+    /// still in. How it left the others is among what is replayed.
+    pub(crate) fn tell_gaps(&mut self, id: ConnectionId, user: UserId, gaps: &[Gap]) -> Vec<Known> {
         let mut anew = Vec::new();
         for gap in gaps {
             let (target, shard, oldest) = match gap {
-                Gap::Channel { channel, oldest } => {
-                    let Some(known) = self.shard(channel.shard).channel(*channel).map(Known::of) else {
-                        continue;
-                    };
-                    let name = known.name.to_string();
-                    anew.push(known);
-                    (name, channel.shard, oldest)
+                Gap::Channel { channel, name, oldest } => {
+                    anew.extend(self.joined(user, *channel));
+                    (name.to_string(), channel.shard, oldest)
                 }
                 // Direct messages: what is gone is the client's own.
                 Gap::Direct { shard, oldest } => (self.client_name(id), *shard, oldest),

@@ -115,7 +115,7 @@ impl Worker {
         let seen = off_by_one(seen);
         let mut missed = replay(identity.user, &self.directory, &self.channels, &seen);
         self.add_unknown(identity.user, &seen, &lost, &mut missed.gaps);
-        let mut anew = self.tell_gaps(id, &missed.gaps);
+        let mut anew = self.tell_gaps(id, identity.user, &missed.gaps);
         let renamed = self.is_another_directory(&seen, &lost);
         self.add_doubtful(identity.user, renamed, in_doubt, &mut anew);
         self.batch(id, true);

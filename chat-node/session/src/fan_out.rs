@@ -2,7 +2,7 @@
 
 use chat_state::{
     event::Event,
-    ids::{ChannelId, ShardId, UserId},
+    ids::{ChannelId, Lineage, Position, ShardId, UserId},
 };
 
 use crate::{
@@ -111,10 +111,15 @@ impl Worker {
     }
 
     pub(crate) fn meta(&self, shard: ShardId, event: &Event) -> Meta {
-        let lineage = match shard {
-            ShardId::DIRECTORY => self.directory.lineage_at(event.position),
-            ShardId(_) => self.shard(shard).lineage_at(event.position),
-        };
+        let lineage = self.lineage_at(shard, event.position);
         Meta { time_ms: event.time_ms, msgid: msgid(shard, lineage, event.position) }
+    }
+
+    /// The lineage that the msgid of an event names.
+    pub(crate) fn lineage_at(&self, shard: ShardId, position: Position) -> Lineage {
+        match shard {
+            ShardId::DIRECTORY => self.directory.lineage_at(position),
+            ShardId(_) => self.shard(shard).lineage_at(position),
+        }
     }
 }

@@ -8,7 +8,7 @@ use chat_state::{
 
 use super::{
     Batch, Client, Phase, Seen, Sending, first_word,
-    line::{Line, Msgid},
+    line::{Line, Msgid, shard_and_lineage},
     what,
 };
 use crate::{
@@ -336,11 +336,16 @@ impl Client {
 
     /// That there is a gap.
     fn check_gap(&self, oldest: &Msgid, truth: &Truth) -> Result<(), Violation> {
-        let seen = |stream: &str| self.newest.get(stream).map_or(0, |(position, _)| *position);
-        let directory = oldest.stream.replacen(&oldest.shard.to_string(), "0", 1);
-        let gone = truth.shard(ShardId(oldest.shard)).kept().oldest().0 > seen(&oldest.stream) + 1
-            || truth.directory.kept().oldest().0 > seen(&directory) + 1;
-        ensure!(gone, Subscription, "everything since {} is still kept", seen(&oldest.stream));
+        let seen = |shard: u16| {
+            let of_shard = self.newest.iter().filter(|(stream, _)| shard_and_lineage(stream).0 == shard);
+            of_shard.map(|(_, (position, _))| *position).max().unwrap_or_default()
+        };
+        let gone = truth.shard(ShardId(oldest.shard)).kept().oldest().0 > seen(oldest.shard) + 1
+            || truth.directory.kept().oldest().0 > seen(0) + 1;
+        ensure!(gone, Subscription, "everything since {} is still kept", seen(oldest.shard));
+        let lineage = truth.shard(ShardId(oldest.shard)).lineage_at(Position(oldest.position));
+        let named = shard_and_lineage(&oldest.stream).1;
+        ensure!(named == lineage.0, Subscription, "{} was numbered under lineage {lineage:?}", oldest.text);
         Ok(())
     }
 

@@ -175,6 +175,7 @@ impl Worker {
             return;
         }
         let Some(mut body) = body_then(event, &target) else { return };
+        body = body.with_seen(self.seen_with(event, *directory_at));
         let present = |user| renames.prefix(&self.directory, user, *directory_at);
         let (actor, addressee) = match shard {
             ShardId::DIRECTORY => (None, None),

@@ -10,7 +10,8 @@
 //!
 //! Not known, and decided:
 //! - a change of nick that a node delivered before a JOIN whose proposer had not seen it yet counts as after that JOIN,
-//!   unless the client names the change;
+//!   unless the client names the change or a later place of the directory: with such a JOIN it is told one to name
+//!   ([`names_changed`]);
 //! - a QUIT whose forgetting is no longer kept is shown; one that is gone itself is known of the last 1,024 who left;
 //! - a gap in a channel that ended since is told while the user's own leaving of it is kept, not later: then that is
 //!   what is missing;
@@ -103,6 +104,13 @@ fn subject(kind: &EventKind) -> Option<UserId> {
         | EventKind::Freed { user, .. } => Some(*user),
         _ => None,
     }
+}
+
+/// Whether a change that others see went between two places of the directory, or may have gone that is not kept.
+pub fn names_changed(directory: &Directory, after: Position, up_to: Position) -> bool {
+    let kept = directory.kept();
+    let mut between = kept.after(after).take_while(|event| event.position <= up_to);
+    after.0 + 1 < kept.oldest().0 || between.any(|event| subject(&event.kind).is_some())
 }
 
 /// Who left a channel after a position.

@@ -74,6 +74,12 @@ impl Client {
         };
         self.check_person(nick, username, line, truth)?;
         self.note_position(line)?;
+        if let Some(Msgid { stream, position, .. }) = line.tag("chatroom.dev/seen").and_then(Msgid::parse) {
+            let newest = self.newest.entry(stream).or_default();
+            if position > newest.0 {
+                *newest = (position, String::new());
+            }
+        }
         let place = line.param(0);
         let command = &*line.command;
         let in_channel = place.trim_start_matches(['@', '+']).starts_with('#');

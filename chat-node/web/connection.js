@@ -164,6 +164,7 @@ export class Connection {
   #pass(link, { message, label, replay }) {
     const { command, params, tags } = message;
     if (tags.msgid) this.#memory.see(tags.msgid);
+    if (tags['chatroom.dev/seen']) this.#memory.see(tags['chatroom.dev/seen']);
     if (command === 'RESUME' && params[0] === 'TOKEN') {
       const { shown } = link.handshake;
       this.#memory.takeToken(params[1] ?? '', shown);

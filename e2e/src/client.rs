@@ -415,11 +415,13 @@ impl Life {
 
     async fn saw(&mut self, line: &Received, connection: &mut Connection, phase: &mut Phase) -> Result<()> {
         let Some(msgid) = line.tags.get("msgid") else { return Ok(()) };
-        if let Some((stream, at)) = msgid.rsplit_once('-')
-            && let Ok(at) = at.parse::<u64>()
-        {
-            let last = self.streams.entry(stream.to_owned()).or_default();
-            *last = at.max(*last);
+        for place in [Some(msgid), line.tags.get("chatroom.dev/seen")].into_iter().flatten() {
+            if let Some((stream, at)) = place.rsplit_once('-')
+                && let Ok(at) = at.parse::<u64>()
+            {
+                let last = self.streams.entry(stream.to_owned()).or_default();
+                *last = at.max(*last);
+            }
         }
         if line.verb != "PRIVMSG" || line.param(0) != CHANNEL {
             return Ok(());

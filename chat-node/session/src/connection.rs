@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use chat_protocol::{Capabilities, Capability, capability::CapVersion};
-use chat_state::ids::{Generation, SessionId, ShardId, UserId};
+use chat_state::ids::{Generation, Position, SessionId, ShardId, UserId};
 
 use crate::{
     config::{Framing, Now, Peer},
@@ -49,6 +49,8 @@ pub(crate) enum Phase {
         token: Token,
         seen: Vec<Seen>,
         since: Now,
+        /// Directory position of that: an entry that was asked for here after it comes after all that the client saw.
+        attached_at: Position,
         /// What the last resume showed anew may not have arrived.
         in_doubt: bool,
     },

@@ -226,13 +226,9 @@ impl Worker {
                 let newcomers = self.by_user.get(&actor).cloned().unwrap_or_default();
                 self.local.entry(*channel).or_default().extend(&newcomers);
                 let prefix = prefix_or(prefix);
-                self.tell_channel(
-                    shard,
-                    event,
-                    *channel,
-                    own,
-                    &Body::Join { prefix: &prefix, name, real_name },
-                );
+                let seen = self.seen_with(event, self.directory.position());
+                let body = Body::Join { prefix: &prefix, name, real_name, seen };
+                self.tell_channel(shard, event, *channel, own, &body);
                 self.tell_away(shard, event, *channel, actor);
                 let known = Known { id: *channel, name: Arc::clone(name) };
                 for id in newcomers {

@@ -1,8 +1,10 @@
 //! One event to many connections: encoded once per variant, put into each output once.
 
+use chat_protocol::MsgId;
 use chat_state::{
     event::Event,
-    ids::{ChannelId, ShardId, UserId},
+    ids::{ChannelId, Lineage, Position, ShardId, UserId},
+    replay::names_changed,
 };
 
 use crate::{
@@ -111,10 +113,24 @@ impl Worker {
     }
 
     pub(crate) fn meta(&self, shard: ShardId, event: &Event) -> Meta {
-        let lineage = match shard {
-            ShardId::DIRECTORY => self.directory.lineage_at(event.position),
-            ShardId(_) => self.shard(shard).lineage_at(event.position),
-        };
+        let lineage = self.lineage_at(shard, event.position);
         Meta { time_ms: event.time_ms, msgid: msgid(shard, lineage, event.position) }
+    }
+
+    /// What a JOIN that is shown at a place of the directory has to name for resumes, beside itself: names changed
+    /// between what its proposer had seen and that place, and nobody was shown these changes who did not share a
+    /// channel then. None if its own place says it all.
+    pub(crate) fn seen_with(&self, event: &Event, directory_at: Position) -> Option<MsgId> {
+        let is_ahead =
+            directory_at > event.dir_at && names_changed(&self.directory, event.dir_at, directory_at);
+        is_ahead.then(|| msgid(ShardId::DIRECTORY, self.directory.lineage_at(directory_at), directory_at))
+    }
+
+    /// The lineage that the msgid of an event names.
+    pub(crate) fn lineage_at(&self, shard: ShardId, position: Position) -> Lineage {
+        match shard {
+            ShardId::DIRECTORY => self.directory.lineage_at(position),
+            ShardId(_) => self.shard(shard).lineage_at(position),
+        }
     }
 }

@@ -9,6 +9,9 @@ use chat_state::{
 
 use crate::{encode::Variant, label::LabelTag};
 
+/// A msgid that a client has seen with this line, beside the line's own.
+const SEEN_TAG: &str = "chatroom.dev/seen";
+
 /// The tags of an event's line.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Meta {
@@ -27,17 +30,62 @@ pub(crate) struct Personal<'a> {
 /// The line of an event without its tags.
 #[derive(Clone, Debug)]
 pub(crate) enum Body<'a> {
-    Join { prefix: &'a str, name: &'a str, real_name: &'a str },
-    Part { prefix: &'a str, name: &'a str, reason: Option<&'a str> },
-    Kick { prefix: &'a str, name: &'a str, nick: &'a str, reason: &'a str },
-    Topic { prefix: &'a str, name: &'a str, topic: &'a str },
-    Mode { prefix: &'a str, name: &'a str, changes: &'a [ModeChange] },
-    Invite { prefix: &'a str, nick: &'a str, name: &'a str },
-    Message { prefix: &'a str, kind: MessageKind, target: &'a str, text: &'a str, tags: &'a str },
-    Nick { prefix: &'a str, nick: &'a str },
-    Away { prefix: &'a str, message: Option<&'a str> },
-    SetName { prefix: &'a str, real_name: &'a str },
-    Quit { prefix: &'a str, reason: &'a str },
+    /// `seen`: a place of the directory that it stands for too, as [`SEEN_TAG`] tells.
+    Join {
+        prefix: &'a str,
+        name: &'a str,
+        real_name: &'a str,
+        seen: Option<MsgId>,
+    },
+    Part {
+        prefix: &'a str,
+        name: &'a str,
+        reason: Option<&'a str>,
+    },
+    Kick {
+        prefix: &'a str,
+        name: &'a str,
+        nick: &'a str,
+        reason: &'a str,
+    },
+    Topic {
+        prefix: &'a str,
+        name: &'a str,
+        topic: &'a str,
+    },
+    Mode {
+        prefix: &'a str,
+        name: &'a str,
+        changes: &'a [ModeChange],
+    },
+    Invite {
+        prefix: &'a str,
+        nick: &'a str,
+        name: &'a str,
+    },
+    Message {
+        prefix: &'a str,
+        kind: MessageKind,
+        target: &'a str,
+        text: &'a str,
+        tags: &'a str,
+    },
+    Nick {
+        prefix: &'a str,
+        nick: &'a str,
+    },
+    Away {
+        prefix: &'a str,
+        message: Option<&'a str>,
+    },
+    SetName {
+        prefix: &'a str,
+        real_name: &'a str,
+    },
+    Quit {
+        prefix: &'a str,
+        reason: &'a str,
+    },
 }
 
 pub(crate) fn msgid(shard: ShardId, lineage: Lineage, position: Position) -> MsgId {
@@ -67,12 +115,15 @@ impl Body<'_> {
         }
         if variant.tags() {
             line = line.tag("msgid", &meta.msgid.to_string());
+            if let Self::Join { seen: Some(seen), .. } = self {
+                line = line.tag(SEEN_TAG, &seen.to_string());
+            }
             if let Some(id) = personal.id {
                 line = line.tag(crate::commands::ID_TAG, &id.to_string());
             }
         }
         match self {
-            Self::Join { prefix, name, real_name } => {
+            Self::Join { prefix, name, real_name, .. } => {
                 let line = line.command(source(prefix), "JOIN").param(name);
                 if variant.extended_join() { line.param("*").trailing(real_name) } else { line.finish() }
             }
@@ -135,6 +186,14 @@ impl<'a> Body<'a> {
         self
     }
 
+    /// The same, where it also stands for what the directory has up to a place.
+    pub(crate) fn with_seen(mut self, also: Option<MsgId>) -> Self {
+        if let Self::Join { seen, .. } = &mut self {
+            *seen = also;
+        }
+        self
+    }
+
     /// The same, to somebody who goes under another nick by now.
     pub(crate) fn to(mut self, other: &'a str) -> Self {
         if let Self::Kick { nick, .. } | Self::Invite { nick, .. } | Self::Message { target: nick, .. } =
@@ -149,7 +208,9 @@ impl<'a> Body<'a> {
 /// The line of an event as it was when it happened: for resumes and history.
 pub(crate) fn body_then<'a>(event: &'a Event, target_nick: &'a str) -> Option<Body<'a>> {
     Some(match &event.kind {
-        EventKind::Joined { name, prefix, real_name, .. } => Body::Join { prefix, name, real_name },
+        EventKind::Joined { name, prefix, real_name, .. } => {
+            Body::Join { prefix, name, real_name, seen: None }
+        }
         EventKind::Parted { name, prefix, reason, .. } => {
             Body::Part { prefix, name, reason: reason.as_deref() }
         }

@@ -62,13 +62,15 @@ impl Worker {
             self.abandon(identity);
             return;
         };
-        let (since, in_doubt) = (self.now, self.resumes_in_doubt);
+        let (since, in_doubt, attached_at) = (self.now, self.resumes_in_doubt, self.directory.position());
         let connection = self.connection_mut(id);
         let Phase::Attaching { token, seen, .. } = std::mem::replace(&mut connection.phase, Phase::Closed)
         else {
             return;
         };
-        connection.phase = Phase::CatchingUp { identity, token, seen, since, in_doubt };
+        self.ask_for_the_end(&seen, attached_at);
+        let connection = self.connection_mut(id);
+        connection.phase = Phase::CatchingUp { identity, token, seen, since, attached_at, in_doubt };
         self.catching_up.push(id);
     }
 
@@ -76,15 +78,17 @@ impl Worker {
     pub(crate) fn caught_up(&mut self) {
         for id in std::mem::take(&mut self.catching_up) {
             let Some(connection) = self.connections[id.0 as usize].as_deref() else { continue };
-            let Phase::CatchingUp { identity, seen, since, .. } = &connection.phase else { continue };
+            let Phase::CatchingUp { identity, seen, since, attached_at, .. } = &connection.phase else {
+                continue;
+            };
             let (identity, since) = (*identity, *since);
             let present = self.directory.session(identity.session);
             if present.is_none_or(|session| session.generation != identity.generation) {
                 self.finish(id, 4501, "Resumed on another connection");
                 continue;
             }
-            let behind = seen.iter().any(|seen| self.is_behind(seen));
-            if !behind || self.follows_own_log {
+            let behind = seen.iter().any(|seen| self.is_behind(seen, *attached_at));
+            if !behind {
                 self.replay(id, identity);
             } else if self.now.monotonic_ms >= since.monotonic_ms + CATCH_UP_MS {
                 self.detach(id, "Node is too far behind");
@@ -110,14 +114,19 @@ impl Worker {
                 .finish();
         });
         self.hand_out(id, &token);
+        let lost_ever = self.lost_ever(&seen);
         let (seen, lost) = self.places(&seen);
         #[cfg(feature = "mutations")]
         let seen = off_by_one(seen);
         let mut missed = replay(identity.user, &self.directory, &self.channels, &seen);
         self.add_unknown(identity.user, &seen, &lost, &mut missed.gaps);
-        let mut anew = self.tell_gaps(id, &missed.gaps);
-        let renamed = self.is_another_directory(&seen, &lost);
-        self.add_doubtful(identity.user, renamed, in_doubt, &mut anew);
+        let mut anew = self.tell_gaps(id, identity.user, &missed.gaps);
+        if in_doubt {
+            self.add_doubtful(identity.user, &lost_ever, &mut anew);
+        }
+        if self.is_another_directory(&seen, &lost) {
+            self.add_all(identity.user, &mut anew);
+        }
         self.batch(id, true);
         let begins_at = missed.events.iter().map(|replayed| replayed.directory_at).min();
         let renames = Renames::since(&self.directory, begins_at.unwrap_or_else(|| self.directory.position()));
@@ -166,6 +175,7 @@ impl Worker {
             return;
         }
         let Some(mut body) = body_then(event, &target) else { return };
+        body = body.with_seen(self.seen_with(event, *directory_at));
         let present = |user| renames.prefix(&self.directory, user, *directory_at);
         let (actor, addressee) = match shard {
             ShardId::DIRECTORY => (None, None),

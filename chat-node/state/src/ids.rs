@@ -120,6 +120,19 @@ fn spread(hash: u64, shards: u16) -> ShardId {
     ShardId(1 + u16::try_from(slot).expect("a slot is below the number of shards"))
 }
 
+/// Where a position is that was numbered under some lineage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    Here(Position),
+    /// What came under that lineage after this position, the last that both have in common, is gone.
+    Lost(Position),
+    /// That lineage was lost with the entry that began it. It had what is here up to this position, after which the next
+    /// one that is known began in its place.
+    Replaced(Position),
+    /// That lineage is later than all that began here: it is yet to come, or was lost.
+    Later,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

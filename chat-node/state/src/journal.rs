@@ -10,7 +10,7 @@ use crate::{
     directory::Directory,
     entry::{Entry, Proposal},
     event::{Event, EventKind},
-    ids::{FeatureLevel, Incarnation, Index, Lineage, Position, ShardId, UserId},
+    ids::{FeatureLevel, Incarnation, Index, Lineage, Place, Position, ShardId, UserId},
     kept::Kept,
     outcome::{Outcome, Refusal},
     producers::Producers,
@@ -88,20 +88,16 @@ impl Journal {
     }
 
     /// As [`ChannelShard::place_of`].
-    pub(crate) fn place_of(
-        &self,
-        lineage: Lineage,
-        position: Position,
-    ) -> Option<Result<Position, Position>> {
-        let (begun, _) = self.lineages.iter().find(|(_, known)| **known == lineage)?;
-        if position <= *begun && *begun > Position(0) {
-            // It would bear the name of the lineage before.
-            return None;
-        }
+    pub(crate) fn place_of(&self, lineage: Lineage, position: Position) -> Place {
+        let Some((begun, _)) = self.lineages.iter().find(|(_, known)| **known == lineage) else {
+            let next = self.lineages.iter().find(|(_, known)| **known > lineage);
+            return next.map_or(Place::Later, |(begun, _)| Place::Replaced(*begun));
+        };
         let left = self.lineages.range((Bound::Excluded(*begun), Bound::Unbounded)).next();
         match left {
-            Some((left, _)) if position > *left => Some(Err(*left)),
-            _ => Some(Ok(position)),
+            Some((left, _)) if position > *left => Place::Lost(*left),
+            // Also before its beginning: that is how a client says that it lost all that it saw of it.
+            _ => Place::Here(position),
         }
     }
 
@@ -168,13 +164,8 @@ macro_rules! answer_from_journal {
                 self.state.journal.level
             }
 
-            /// Where a position of a lineage is in the present history. `Err` is the last that both have in common: what
-            /// came after it under that lineage is gone. `None` for a lineage that is none of this history's.
-            pub fn place_of(
-                &self,
-                lineage: Lineage,
-                position: Position,
-            ) -> Option<Result<Position, Position>> {
+            /// Where a position of a lineage is in the present history.
+            pub fn place_of(&self, lineage: Lineage, position: Position) -> Place {
                 self.state.journal.place_of(lineage, position)
             }
 

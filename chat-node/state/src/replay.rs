@@ -10,10 +10,12 @@
 //!
 //! Not known, and decided:
 //! - a change of nick that a node delivered before a JOIN whose proposer had not seen it yet counts as after that JOIN,
-//!   unless the client names the change;
+//!   unless the client names the change or a later place of the directory: with such a JOIN it is told one to name
+//!   ([`names_changed`]);
 //! - a QUIT whose forgetting is no longer kept is shown; one that is gone itself is known of the last 1,024 who left;
-//! - a gap in a channel that ended since is not told, nor one that held only an invitation to a shard where the user
-//!   never acted, or only own messages from outside.
+//! - a gap in a channel that ended since is told while the user's own leaving of it is kept, not later: then that is
+//!   what is missing;
+//! - one that held only an invitation to a shard where the user never acted, or only own messages from outside, is not.
 //!
 //! Streams are merged by time under the log's order: nothing goes before the directory events it has seen, no `Freed`
 //! before the forgettings it names.
@@ -50,10 +52,11 @@ pub struct Replayed {
 }
 
 /// Something was missed that is no longer kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Gap {
-    /// In a channel that the user is in; `oldest` is the first position of its shard that is kept.
-    Channel { channel: ChannelId, oldest: Position },
+    /// In a channel that the user was in where the replay begins, and may have left since; `oldest` is the first
+    /// position of its shard that is kept.
+    Channel { channel: ChannelId, name: Arc<str>, oldest: Position },
     /// Direct messages, invitations, or the user's own leaving of a channel.
     Direct { shard: ShardId, oldest: Position },
 }
@@ -103,6 +106,13 @@ fn subject(kind: &EventKind) -> Option<UserId> {
     }
 }
 
+/// Whether a change that others see went between two places of the directory, or may have gone that is not kept.
+pub fn names_changed(directory: &Directory, after: Position, up_to: Position) -> bool {
+    let kept = directory.kept();
+    let mut between = kept.after(after).take_while(|event| event.position <= up_to);
+    after.0 + 1 < kept.oldest().0 || between.any(|event| subject(&event.kind).is_some())
+}
+
 /// Who left a channel after a position.
 fn leavers(shard: &ChannelShard, channel: ChannelId, after: Position) -> impl Iterator<Item = UserId> + '_ {
     shard
@@ -111,6 +121,20 @@ fn leavers(shard: &ChannelShard, channel: ChannelId, after: Position) -> impl It
         .flat_map(|event| membership_changes(event))
         .filter(move |(_, left, is_in)| *left == channel && !is_in)
         .map(|(user, ..)| user)
+}
+
+/// The name of a channel that is there, or was left after a position.
+fn name_of(shard: &ChannelShard, channel: ChannelId, after: Position) -> Option<Arc<str>> {
+    let present = shard.channel(channel).map(|channel| &channel.name);
+    let left = || {
+        shard.kept().after(after).find_map(|event| match &event.kind {
+            EventKind::Parted { channel: left, name, .. } | EventKind::Kicked { channel: left, name, .. } => {
+                (*left == channel).then_some(name)
+            }
+            _ => None,
+        })
+    };
+    present.or_else(left).cloned()
 }
 
 /// Whether a change of the name of somebody who left, or its QUIT, may be among what is not kept.
@@ -232,7 +256,9 @@ impl<'a> View<'a> {
                 |left: &&Forgotten| left.channels.contains(id) && (own.joined..=after).contains(&left.at);
             let quits_gone = || quits.iter().any(is_quit_gone);
             if events_gone || (directory_seen.0 + 1 < oldest_name.0 && (names_gone() || quits_gone())) {
-                gaps.insert(Gap::Channel { channel: *id, oldest });
+                let name =
+                    name_of(shard, *id, after).expect("it is there, or the user's leaving of it is kept");
+                gaps.insert(Gap::Channel { channel: *id, name, oldest });
             }
         }
         if shard.dropped_for(self.user).is_some_and(|gone| gone > after) {

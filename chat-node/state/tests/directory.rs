@@ -7,7 +7,7 @@ use chat_state::{
     directory::Directory,
     entry::{DecodeError, Entry, Proposal, Stamp},
     event::EventKind,
-    ids::{FeatureLevel, Generation, Incarnation, Index, Lineage, MemberId, Position, ShardId},
+    ids::{FeatureLevel, Generation, Incarnation, Index, Lineage, MemberId, Place, Position, ShardId},
     outcome::{Outcome, Refusal},
     settings::{Bounds, Settings},
 };
@@ -416,6 +416,22 @@ fn a_msgid_keeps_the_lineage_under_which_it_was_given() {
     assert_eq!(room.directory.lineage_at(Position(left.0 + 1)), Lineage(2));
     let restored = Directory::restore(&room.directory.encode_state()).unwrap();
     assert_eq!(restored.lineage_at(left), Lineage(1));
+}
+
+/// The entry that began lineage 3 was lost with all that followed it; 5 began in its place.
+#[test]
+fn a_lineage_that_was_lost_had_what_goes_before_the_next_one() {
+    let (mut room, node) = Room::small();
+    room.open(node, "a");
+    let left = room.directory.position();
+    room.directory.begin_lineage(Lineage(5));
+    room.open(node, "b");
+    let place = |lineage, position| room.directory.place_of(Lineage(lineage), Position(position));
+    assert_eq!(place(3, left.0 + 40), Place::Replaced(left));
+    assert_eq!(place(1, left.0 + 1), Place::Lost(left), "past the end of one that is known");
+    assert_eq!(place(5, left.0 + 1), Place::Here(Position(left.0 + 1)));
+    assert_eq!(place(5, left.0), Place::Here(left), "nothing of it was seen");
+    assert_eq!(place(7, left.0 + 1), Place::Later, "one that may be yet to come");
 }
 
 #[test]

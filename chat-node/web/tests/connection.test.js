@@ -113,9 +113,9 @@ test('positions come from live and replayed lines, never from history', () => {
     ':s BATCH +h chathistory #c',
     '@batch=h;msgid=s1-2 :b!b@h PRIVMSG #c :old',
     ':s BATCH -h',
-    '@msgid=s1-8 :b!b@h JOIN #c',
+    '@msgid=s1-8;chatroom.dev/seen=s0-3 :b!b@h JOIN #c',
   );
-  assert.deepEqual(memory.seen, ['s1-8']);
+  assert.deepEqual(memory.seen, ['s1-8', 's0-3']);
 });
 
 test('a replay that breaks off is resumed from what was seen of it', () => {

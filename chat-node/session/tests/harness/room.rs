@@ -180,6 +180,17 @@ impl Room {
         self.settle();
     }
 
+    /// The store is another process: what follows is numbered under this lineage.
+    pub(crate) fn begin_lineage(&mut self, lineage: Lineage) {
+        for (shard, log) in &mut self.logs {
+            log.last = Index(log.last.0 + 1);
+            let proposals = vec![Proposal::begins_lineage(lineage)];
+            let entry = Arc::new(Entry { index: log.last, time_ms: self.now.unix_ms, proposals });
+            self.worker.committed(*shard, &entry, self.now);
+        }
+        self.settle();
+    }
+
     fn take(&mut self, requests: Vec<(ShardId, Request)>) {
         for (shard, request) in requests {
             let log = self.logs.get_mut(&shard).expect("requests name shards of the room");

@@ -24,6 +24,7 @@
 //! | `@wait <seconds>` | time passes |
 //! | `@hold directory` `@hold channels` | these logs stand still |
 //! | `@release directory` `@release channels` | … and go on |
+//! | `@lineage <number>` | the log of every shard goes on under that lineage |
 //! | `@refuse <reason>` | what waits in logs that stand still is refused |
 //! | `@read-only <reason>` `@read-write` | what the log says of itself |
 //! | `@restart` | the node is started again, with its state |
@@ -33,7 +34,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use chat_session::{ConnectionId, ConnectionLimits, Framing};
-use chat_state::settings::{DeclaredChannel, Settings};
+use chat_state::{
+    ids::Lineage,
+    settings::{DeclaredChannel, Settings},
+};
 
 use super::{
     pattern::{Names, fill, matches},
@@ -225,6 +229,10 @@ impl Player {
             }
             "hold" => self.room().hold(first == "directory", true),
             "release" => self.room().hold(first == "directory", false),
+            "lineage" => {
+                let number = first.parse().map_err(|_| "`@lineage <number>`")?;
+                self.room().begin_lineage(Lineage(number));
+            }
             "refuse" => self.room().refuse(rest),
             "read-only" => self.room().worker.set_read_only(Some(rest.to_owned())),
             "read-write" => self.room().worker.set_read_only(None),

@@ -8,7 +8,7 @@ use chat_state::{
 
 use super::{
     Batch, Client, Phase, Seen, Sending, first_word,
-    line::{Line, Msgid},
+    line::{Line, Msgid, shard_and_lineage},
     what,
 };
 use crate::{
@@ -74,6 +74,12 @@ impl Client {
         };
         self.check_person(nick, username, line, truth)?;
         self.note_position(line)?;
+        if let Some(Msgid { stream, position, .. }) = line.tag("chatroom.dev/seen").and_then(Msgid::parse) {
+            let newest = self.newest.entry(stream).or_default();
+            if position > newest.0 {
+                *newest = (position, String::new());
+            }
+        }
         let place = line.param(0);
         let command = &*line.command;
         let in_channel = place.trim_start_matches(['@', '+']).starts_with('#');
@@ -326,8 +332,7 @@ impl Client {
         life.gaps.entry(oldest.shard).or_default().push((so_far, oldest.position));
         for (name, channel) in &mut self.view.channels {
             if channel_shard(name, shards).0 == oldest.shard {
-                channel.members = None;
-                channel.named.clear();
+                channel.doubt();
             }
         }
         self.view.forget_strangers();
@@ -337,11 +342,16 @@ impl Client {
 
     /// That there is a gap.
     fn check_gap(&self, oldest: &Msgid, truth: &Truth) -> Result<(), Violation> {
-        let seen = |stream: &str| self.newest.get(stream).map_or(0, |(position, _)| *position);
-        let directory = oldest.stream.replacen(&oldest.shard.to_string(), "0", 1);
-        let gone = truth.shard(ShardId(oldest.shard)).kept().oldest().0 > seen(&oldest.stream) + 1
-            || truth.directory.kept().oldest().0 > seen(&directory) + 1;
-        ensure!(gone, Subscription, "everything since {} is still kept", seen(&oldest.stream));
+        let seen = |shard: u16| {
+            let of_shard = self.newest.iter().filter(|(stream, _)| shard_and_lineage(stream).0 == shard);
+            of_shard.map(|(_, (position, _))| *position).max().unwrap_or_default()
+        };
+        let gone = truth.shard(ShardId(oldest.shard)).kept().oldest().0 > seen(oldest.shard) + 1
+            || truth.directory.kept().oldest().0 > seen(0) + 1;
+        ensure!(gone, Subscription, "everything since {} is still kept", seen(oldest.shard));
+        let lineage = truth.shard(ShardId(oldest.shard)).lineage_at(Position(oldest.position));
+        let named = shard_and_lineage(&oldest.stream).1;
+        ensure!(named == lineage.0, Subscription, "{} was numbered under lineage {lineage:?}", oldest.text);
         Ok(())
     }
 
@@ -391,19 +401,38 @@ impl Client {
             if named.contains(&own) {
                 channel.members = Some(named);
             } else {
+                ensure!(!channel.surely, Reading, "it was shown that it is in {name}: {named:?}");
                 // It left in what is gone.
                 self.view.channels.remove(&name.to_ascii_lowercase());
             }
             return Ok(());
         };
+        let members = members.clone();
         let stranger = named.iter().find(|nick| !members.contains(*nick));
         ensure!(stranger.is_none(), Reading, "{stranger:?} was never seen to join {name}: {members:?}");
-        // Who is on the way out is not named any more; its QUIT is to come.
-        let open = |nick: &str| truth.directory.user_by_nick(&nick.to_ascii_lowercase()).is_some();
-        let missing = members.iter().find(|nick| !named.contains(*nick) && open(nick));
+        // Who is on the way out is not named any more; its QUIT is to come, though the nick may be another's by now.
+        let missing = members.iter().find(|nick| !named.contains(*nick) && !self.may_be_leaving(nick, truth));
         let excused = missing.is_some_and(|nick| !truth_has_member(truth, name, nick));
         ensure!(missing.is_none() || excused, Reading, "{missing:?} is not named in {name}: {named:?}");
         Ok(())
+    }
+
+    /// Whether one whom the client may know by this nick has no session any more, and its QUIT was not seen.
+    fn may_be_leaving(&self, nick: &str, truth: &Truth) -> bool {
+        let folded = nick.to_ascii_lowercase();
+        if truth.directory.user_by_nick(&folded).is_none() {
+            return true;
+        }
+        let own = self.lives.last().and_then(|life| truth.user(&life.username));
+        let met_since = Position(own.map_or(0, |user| user.0));
+        truth.events(ShardId::DIRECTORY).iter().rev().take_while(|event| event.position > met_since).any(
+            |event| {
+                let EventKind::Freed { prefix, .. } = &event.kind else { return false };
+                let (freed, rest) = prefix.split_once('!').unwrap_or_default();
+                let (username, _) = rest.split_once('@').unwrap_or_default();
+                freed.eq_ignore_ascii_case(nick) && !self.view.left.contains(username)
+            },
+        )
     }
 
     fn check_history(&self, batch: &Batch, truth: &Truth) -> Result<(), Violation> {

@@ -80,6 +80,12 @@ impl Msgid {
     }
 }
 
+/// What a stream's name says.
+pub(crate) fn shard_and_lineage(stream: &str) -> (u16, u32) {
+    let (shard, lineage) = stream.split_once('.').unwrap_or_default();
+    (shard.parse().unwrap_or_default(), lineage.parse().unwrap_or_default())
+}
+
 fn tag(text: &str) -> (String, String) {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     (key.to_owned(), value.replace("\\:", ";").replace("\\s", " ").replace("\\\\", "\\"))

@@ -1,8 +1,13 @@
 //! What a client has of a log that came back without its end.
 
+use std::collections::BTreeMap;
+
 use chat_state::ids::ShardId;
 
-use super::{Client, line::Msgid};
+use super::{
+    Client,
+    line::{Msgid, shard_and_lineage},
+};
 use crate::truth::Truth;
 
 impl Client {
@@ -21,26 +26,27 @@ impl Client {
                 }
             }
         }
-        let shards = self.newest.iter().filter_map(|(stream, (position, _))| {
-            let msgid = Msgid::parse(&format!("{stream}-{position}"))?;
-            (*position > last_of(msgid.shard)).then_some(msgid.shard)
-        });
-        let deceived: Vec<u16> = shards.collect();
+        // Who saw something of a later lineage was told what the earlier ones had lost.
+        let mut latest: BTreeMap<u16, (u32, u64)> = BTreeMap::new();
+        for (stream, (position, _)) in &self.newest {
+            let (shard, lineage) = shard_and_lineage(stream);
+            let seen = latest.entry(shard).or_default();
+            *seen = (lineage, *position).max(*seen);
+        }
+        let beyond = latest.iter().filter(|(shard, (_, position))| *position > last_of(**shard));
+        let deceived: Vec<u16> = beyond.map(|(shard, _)| *shard).collect();
         if let Some(life) = self.lives.last_mut() {
             life.deceived.extend(deceived);
         }
         self.newest_message.clear();
     }
 
-    /// It was told that what it saw of a shard from there on is not there any more.
+    /// It was told that what it saw of a stream from there on is not there any more.
     pub(super) fn forget_from(&mut self, oldest: &Msgid) {
-        let of_shard =
-            |stream: &str| stream.split_once('.').is_some_and(|(shard, _)| shard.parse() == Ok(oldest.shard));
-        for (_, (position, command)) in self.newest.iter_mut().filter(|(stream, _)| of_shard(stream)) {
-            if *position >= oldest.position {
-                *position = oldest.position.saturating_sub(1);
-                command.clear();
-            }
+        let Some((position, command)) = self.newest.get_mut(&oldest.stream) else { return };
+        if *position >= oldest.position {
+            *position = oldest.position.saturating_sub(1);
+            command.clear();
         }
     }
 }

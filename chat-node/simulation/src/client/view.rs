@@ -19,15 +19,23 @@ pub(crate) struct Channel {
     pub(crate) members: Option<BTreeSet<String>>,
     /// Of the NAMES answer that is coming in.
     pub(crate) named: BTreeSet<String>,
+    /// The client was shown that it is in it, and nothing that may have been its leaving was lost since.
+    pub(crate) surely: bool,
+}
+
+impl Channel {
+    /// Who is in it is not known any more.
+    pub(crate) fn doubt(&mut self) {
+        self.members = None;
+        self.named.clear();
+        self.surely = false;
+    }
 }
 
 impl View {
     /// Everything known of people and channels may be of another history.
     pub(crate) fn doubt(&mut self) {
-        for channel in self.channels.values_mut() {
-            channel.members = None;
-            channel.named.clear();
-        }
+        self.channels.values_mut().for_each(Channel::doubt);
         self.names.clear();
         self.left.clear();
     }
@@ -77,8 +85,8 @@ impl View {
         let known = self.channels.entry(channel.to_ascii_lowercase());
         if own {
             let channel = known.or_default();
-            channel.members = None;
-            channel.named.clear();
+            channel.doubt();
+            channel.surely = true;
             self.forget_strangers();
         } else if let Some(members) = known.or_default().members.as_mut() {
             members.insert(nick.to_owned());

@@ -114,7 +114,7 @@ impl Node {
         let meta = SnapshotMeta { shard: SHARD, lineage: Lineage(0), index, position: Position(index.0) };
         let new_chunks = vec![NewChunk { first: Position(1), last: Position(1), bytes: b"a piece".to_vec() }];
         let state = b"what a replica holds".to_vec();
-        let snapshot = NewSnapshot { meta, state, kept_chunks: Vec::new(), new_chunks };
+        let snapshot = NewSnapshot { meta, state, kept_chunks: Vec::new(), new_chunks, place: Vec::new() };
         self.log.save_snapshot(snapshot).blocking_recv().expect("answered").expect("saved");
     }
 

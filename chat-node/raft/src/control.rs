@@ -126,7 +126,7 @@ impl Control {
             Stage::Opening | Stage::Waiting(_) => return Cluster::default(),
         };
         let members = node.members();
-        let alive: BTreeSet<_> = node.roster().known().members.iter().copied().collect();
+        let alive = node.roster().known().members.clone();
         let own = members.get(&node.me.0);
         Cluster {
             id: node.cluster.to_string(),

@@ -1,5 +1,7 @@
 //! What nodes say to each other. Postcard, without names: the version of all of it is in the hello of a connection.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
 use chat_log::{
     identity::ClusterId,
@@ -82,10 +84,10 @@ pub struct Beat {
 /// Who is there, as the directory's leader heard of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roster {
-    /// Lives.
-    pub alive: Vec<Incarnation>,
-    /// Members.
-    pub members: Vec<u64>,
+    /// The lives that serve, and whose they are.
+    pub lives: BTreeMap<u64, Incarnation>,
+    /// Members that were heard of lately, whether they serve or not.
+    pub members: BTreeSet<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -198,7 +198,7 @@ impl Node {
     /// The voter that has most of the log.
     fn successor(&self, group: &Group) -> Option<u64> {
         let metrics = group.metrics();
-        let alive = &self.roster().known().members.clone();
+        let alive = self.roster().known().members.clone();
         let voters: Vec<_> = metrics.membership_config.voter_ids().filter(|id| *id != self.me.0).collect();
         let matched = |id: &u64| metrics.replication.as_ref().and_then(|of| of.get(id).copied().flatten());
         voters.into_iter().max_by_key(|id| (alive.contains(id), matched(id)))

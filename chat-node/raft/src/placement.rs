@@ -5,11 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::PeerNode;
 
-/// Voters that a group is to have among so many members. Their number is odd: one more would be one more that can fail and
-/// that the others have to wait for.
+/// Voters that a group is to have among so many members. As long as there are too few for what is tolerated their number is odd,
+/// since one more would be one more to wait for, that tolerates no more. But two are two: what was promised to be on more than
+/// one disk is not to be on one.
 pub fn voters_wanted(tolerate: u16, members: usize) -> usize {
     let wanted = 2 * usize::from(tolerate) + 1;
-    if members >= wanted { wanted } else { members - usize::from(members > 0 && members.is_multiple_of(2)) }
+    if members >= wanted {
+        wanted
+    } else if members > 2 && members.is_multiple_of(2) {
+        members - 1
+    } else {
+        members
+    }
 }
 
 /// The members that should vote in a group, in the order in which they were chosen. Each group has its own order of the
@@ -67,9 +74,9 @@ mod tests {
     #[test]
     fn there_are_as_many_voters_as_declared_once_there_are_as_many_members() {
         let wanted: Vec<_> = (0..8).map(|members| voters_wanted(1, members)).collect();
-        assert_eq!(wanted, [0, 1, 1, 3, 3, 3, 3, 3]);
+        assert_eq!(wanted, [0, 1, 2, 3, 3, 3, 3, 3]);
         let wanted: Vec<_> = (0..8).map(|members| voters_wanted(2, members)).collect();
-        assert_eq!(wanted, [0, 1, 1, 3, 3, 5, 5, 5]);
+        assert_eq!(wanted, [0, 1, 2, 3, 3, 5, 5, 5]);
     }
 
     #[test]

@@ -64,7 +64,12 @@ impl Roster {
         let lately = |at: &Duration| now.saturating_sub(*at) < DEAD_AFTER;
         self.heard.retain(|_, at| lately(at));
         self.known = messages::Roster {
-            alive: alive.into_iter().collect(),
+            lives: self
+                .lives
+                .iter()
+                .filter(|(_, life)| alive.contains(life))
+                .map(|(id, life)| (*id, *life))
+                .collect(),
             members: self.heard.keys().copied().collect(),
         };
         self.known.clone()
@@ -77,16 +82,16 @@ impl Roster {
         }
         self.leads = true;
         self.roll = Roll::default();
-        self.counts = self.known.alive.iter().map(|life| (*life, 0)).collect();
+        self.lives = self.known.lives.clone();
+        self.counts = self.lives.values().map(|life| (*life, 0)).collect();
         self.heard = self.known.members.iter().map(|member| (*member, now)).collect();
-        self.lives = BTreeMap::new();
         self.roll.call(&self.counts, now);
     }
 }
 
 /// As the shared log wants it.
 pub fn alive(roster: &messages::Roster) -> BTreeSet<Incarnation> {
-    roster.alive.iter().copied().collect()
+    roster.lives.values().copied().collect()
 }
 
 #[cfg(test)]
@@ -98,7 +103,7 @@ mod tests {
     }
 
     fn lives(roster: &messages::Roster) -> Vec<u64> {
-        roster.alive.iter().map(|life| life.0).collect()
+        alive(roster).iter().map(|life| life.0).collect()
     }
 
     #[test]
@@ -113,7 +118,7 @@ mod tests {
         }
         roster.heard(1, Some(Incarnation(11)), secs(5));
         let now = roster.call(secs(5));
-        assert_eq!((lives(&now), now.members), (vec![11], vec![1]));
+        assert_eq!((lives(&now), now.members), (vec![11], [1].into()));
     }
 
     #[test]
@@ -123,13 +128,14 @@ mod tests {
         roster.heard(2, Some(Incarnation(19)), secs(1));
         assert_eq!(lives(&roster.call(secs(1))), [19]);
         roster.left(Incarnation(19), secs(2));
-        assert!(roster.call(secs(2)).alive.is_empty());
+        assert!(roster.call(secs(2)).lives.is_empty());
     }
 
     #[test]
     fn a_new_leader_gives_everybody_time() {
         let mut roster = Roster::default();
-        roster.told(messages::Roster { alive: vec![Incarnation(11), Incarnation(12)], members: vec![1, 2] });
+        let known = [(1, Incarnation(11)), (2, Incarnation(12))].into();
+        roster.told(messages::Roster { lives: known, members: [1, 2].into() });
         for second in 100..105 {
             roster.heard(1, Some(Incarnation(11)), secs(second));
             assert_eq!(lives(&roster.call(secs(second))), [11, 12], "at {second} s");

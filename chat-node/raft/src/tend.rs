@@ -63,6 +63,8 @@ pub struct View {
     pub current: BTreeSet<u64>,
     /// Those that gave a sign of life lately.
     pub alive: BTreeSet<u64>,
+    /// Those of them that have clients, or may have.
+    pub serving: BTreeSet<u64>,
     /// It has led for a while.
     pub settled: bool,
 }
@@ -110,8 +112,11 @@ pub fn next(view: &View) -> Option<Step> {
     }
     let leaves = |id: &&u64| match view.members.get(id) {
         None => true,
-        // It is let go of by the directory last: as long as it is a member, it is known that it is to go.
-        Some(node) => node.leaving && (view.group != 0 || !view.elsewhere.contains(id)),
+        // Its clients are led away before; until then it hears what they are to hear. The directory lets go of it last: as long
+        // as it is a member, it is known that it is to go.
+        Some(node) => {
+            node.leaving && !view.serving.contains(id) && (view.group != 0 || !view.elsewhere.contains(id))
+        }
     };
     if let Some(id) = view.nodes.keys().filter(|id| !voters.contains(id)).find(leaves) {
         return Some(Step::Remove(*id));
@@ -184,7 +189,8 @@ fn view(node: &Node, shard: ShardId, group: &Group, settled: bool) -> View {
         .filter(|(other, _)| *other != usize::from(shard.0))
         .flat_map(|(_, other)| other.members().into_keys())
         .collect();
-    let mut alive: BTreeSet<_> = node.roster().known().members.iter().copied().collect();
+    let roster = node.roster().known().clone();
+    let mut alive = roster.members;
     alive.insert(node.me.0);
     View {
         me: node.me.0,
@@ -196,6 +202,7 @@ fn view(node: &Node, shard: ShardId, group: &Group, settled: bool) -> View {
         elsewhere,
         current: current(node.me.0, &metrics),
         alive,
+        serving: roster.lives.into_keys().collect(),
         settled,
     }
 }
@@ -227,3 +234,6 @@ pub fn current(me: u64, metrics: &RaftMetrics<Types>) -> BTreeSet<u64> {
     current.insert(me);
     current
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 mod admin;
 mod client;
+mod cluster;
 mod control;
 mod disk;
 mod http;

@@ -47,12 +47,17 @@ impl Node {
     }
 
     /// `command` runs the program, possibly through others.
-    pub(crate) fn spawn(mut command: Command, data: &Path, yaml: &str) -> Self {
+    pub(crate) fn spawn(command: Command, data: &Path, yaml: &str) -> Self {
+        Self::spawn_at(command, data, yaml, SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// With its admin port at this address.
+    pub(crate) fn spawn_at(mut command: Command, data: &Path, yaml: &str, admin: SocketAddr) -> Self {
         let config = data.with_extension("yaml");
         fs::write(&config, yaml).expect("the configuration is written");
         let local = "127.0.0.1:0";
         let mut child = command
-            .args(["--irc", local, "--web", local, "--admin", local])
+            .args(["--irc", local, "--web", local, "--admin", &admin.to_string()])
             .arg("--config")
             .arg(&config)
             .arg("--data")

@@ -168,7 +168,7 @@ impl<'a> Ensemble<'a> {
             return Some(format!("{} has no leader that a majority of its voters names", called(shard)));
         }
         let counts = |id: &str| Some(id) != but;
-        let dead = self.members().iter().find(|member| counts(&member.id) && !member.alive);
+        let dead = self.members().iter().find(|member| counts(&member.id) && !self.lives(member));
         if let Some(member) = dead {
             return Some(format!("the directory's leader does not hear of node {}", member.name));
         }
@@ -222,9 +222,15 @@ impl<'a> Ensemble<'a> {
             )
     }
 
+    /// Whether a voter has everything, and lives. Who leads has it by being the leader.
     fn is_current(&self, group: &Group, id: &str) -> bool {
-        group.current.iter().any(|current| current == id)
-            && self.member(id).is_some_and(|member| member.alive)
+        (group.leader == id || group.current.iter().any(|current| current == id))
+            && self.member(id).is_some_and(|member| self.lives(member))
+    }
+
+    /// Whether the directory's leader hears of a member, or is it.
+    pub fn lives(&self, member: &Member) -> bool {
+        member.alive || self.leader(DIRECTORY) == Some(member.id.as_str())
     }
 
     pub fn member(&self, id: &str) -> Option<&'a Member> {
@@ -252,3 +258,6 @@ impl<'a> Ensemble<'a> {
 fn called(shard: u16) -> String {
     if shard == DIRECTORY { "the directory".into() } else { format!("shard {shard}") }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,7 +58,7 @@ fn lost<'a>(ensemble: &Ensemble<'a>, wanted: i32, now: Timestamp) -> Vec<&'a Mem
         let ordinal = ensemble.ordinal_of(member).filter(|&ordinal| ordinal < wanted);
         let node = ordinal.and_then(|ordinal| ensemble.node(ordinal));
         let replaced_at = node.and_then(|node| pods::replaced_at(node.pod));
-        !member.alive && replaced_at.is_some_and(|at| at <= now)
+        !ensemble.lives(member) && replaced_at.is_some_and(|at| at <= now)
     };
     ensemble.members().iter().filter(is_lost).collect()
 }
@@ -149,7 +149,11 @@ impl Look<'_> {
                 None => ordinal >= self.target && !self.has_something(ordinal),
             }
         };
-        self.ensemble.members().iter().filter(|member| !member.alive && !member.leaving).filter(is_gone)
+        self.ensemble
+            .members()
+            .iter()
+            .filter(|member| !self.ensemble.lives(member) && !member.leaving)
+            .filter(is_gone)
     }
 
     /// A member on a Kubernetes node that is off, once another node has taken its place.
@@ -164,12 +168,14 @@ impl Look<'_> {
 
     /// Whether it may be missed: nobody hears of it, and it was not ordered out yet.
     fn is_dead(&self, member: &Member) -> bool {
-        !member.alive && !member.leaving && self.ensemble.can_do_without(&member.id, self.stateful)
+        !self.ensemble.lives(member)
+            && !member.leaving
+            && self.ensemble.can_do_without(&member.id, self.stateful)
     }
 
     /// Members that live and stay.
     fn living(&self) -> usize {
-        self.ensemble.members().iter().filter(|member| member.alive && !member.leaving).count()
+        self.ensemble.members().iter().filter(|member| self.ensemble.lives(member) && !member.leaving).count()
     }
 
     /// Orders out the member of the highest ordinal that is too many, if every shard is whole without it.
@@ -187,7 +193,7 @@ impl Look<'_> {
             return (None, first.map(|node| format!("pod {} is to go", node.pod.name_any())));
         };
         let goes = |why: String| Some(format!("node {} stays until it can be missed: {why}", member.name));
-        let left = self.living() - usize::from(member.alive);
+        let left = self.living() - usize::from(self.ensemble.lives(member));
         if left < usize::try_from(self.wanted).unwrap_or_default() {
             return (None, goes(format!("{left} of {} other nodes are members", self.wanted)));
         }

@@ -57,7 +57,8 @@ fn replace_stuck(
 /// Whether a shard may have no majority without this node, though it serves nobody.
 fn is_needed(node: &Node<'_>, stateful: &Stateful, ensemble: &Ensemble<'_>) -> bool {
     node.member().is_some_and(|id| {
-        ensemble.member(id).is_some_and(|member| member.alive) && !ensemble.can_do_without(id, stateful)
+        ensemble.member(id).is_some_and(|member| ensemble.lives(member))
+            && !ensemble.can_do_without(id, stateful)
     })
 }
 

@@ -1,7 +1,11 @@
 //! Growth of the volumes. Kubernetes does not let a StatefulSet's claim template change, so: first the claims grow, then
 //! the StatefulSet is deleted without its pods, then it is created with the new template and takes the pods back.
 
-use k8s_openapi::{api::core::v1::PersistentVolumeClaim, apimachinery::pkg::api::resource::Quantity};
+use k8s_openapi::{
+    api::core::v1::{PersistentVolumeClaim, Pod},
+    apimachinery::pkg::api::resource::Quantity,
+};
+use kube::ResourceExt;
 
 use super::{Step, Target};
 use crate::{names, observe::Observed, quantity, validate::Room};
@@ -19,7 +23,7 @@ pub(super) fn step(room: &Room, observed: &Observed) -> Option<Step> {
     let small_claim = observed
         .claims
         .iter()
-        .filter(|claim| claim.metadata.deletion_timestamp.is_none() && is_data(claim, &room.name))
+        .filter(|claim| claim.metadata.deletion_timestamp.is_none() && is_used(claim, &room.name, observed))
         .find(|claim| requested(claim).is_some_and(smaller));
     if let Some(claim) = small_claim {
         return Some(Step::GrowClaim { target: Target::of(claim.as_ref()), size: volume.size.0.clone() });
@@ -41,7 +45,9 @@ fn existing_template_size(observed: &Observed) -> Option<&Quantity> {
     requested(template)
 }
 
-fn is_data(claim: &PersistentVolumeClaim, room: &str) -> bool {
-    let prefix = format!("{}-{}-", names::DATA_VOLUME, names::stateful_set(room));
-    claim.metadata.name.as_deref().is_some_and(|name| name.starts_with(&prefix))
+/// Whether it is the volume of a node that runs: one that nothing mounts would never finish growing.
+pub fn is_used(claim: &PersistentVolumeClaim, room: &str, observed: &Observed) -> bool {
+    let of = |pod: &std::sync::Arc<Pod>| claim.metadata.name == Some(names::claim(&pod.name_any()));
+    let of_room = |pod: &&std::sync::Arc<Pod>| names::ordinal(room, &pod.name_any()).is_some();
+    observed.pods.iter().filter(of_room).any(of)
 }

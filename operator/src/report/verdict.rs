@@ -279,7 +279,7 @@ fn unfinished(room: &Room, observed: &Observed, outcome: &Outcome, now: Timestam
     unseen(set)
         .or_else(|| stateful::unfinished(room, observed, now))
         .or_else(|| settings_pending(observed))
-        .or_else(|| growing(observed))
+        .or_else(|| growing(room, observed))
 }
 
 /// What the Deployment controller is still about.
@@ -307,8 +307,8 @@ fn deploying(deployment: &Deployment, wanted: i32) -> Option<Words> {
 }
 
 /// A claim whose volume is still smaller than what it asks for.
-fn growing(observed: &Observed) -> Option<Words> {
-    observed.claims.iter().find_map(|claim| {
+fn growing(room: &Room, observed: &Observed) -> Option<Words> {
+    observed.claims.iter().filter(|claim| storage::is_used(claim, &room.name, observed)).find_map(|claim| {
         let wanted = storage::requested(claim)?;
         let has = claim.status.as_ref()?.capacity.as_ref()?.get("storage")?;
         (quantity::milli(&has.0)? < quantity::milli(&wanted.0)?).then(|| {

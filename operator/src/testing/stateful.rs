@@ -219,6 +219,11 @@ impl Model {
         let uid = pod.uid().expect("a stored pod has a uid");
         self.forget(pod);
         if self.is_down(pod) {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            if phase != Some("Running") {
+                self.observed.nodes.insert(uid, NodeView::Silent("its pod is not running".into()));
+                return self.find_no_place(pod);
+            }
             if pod.metadata.deletion_timestamp.is_none() {
                 self.tell_to_stop(&pod.name_any());
             }
@@ -256,6 +261,30 @@ impl Model {
         self.observed.nodes.insert(uid.clone(), NodeView::Heard(node(member, told, ready)));
         if ready {
             self.observed.endpoints.push(Arc::new(endpoint(&uid)));
+        }
+    }
+
+    /// Its volume is on a Kubernetes node that is off.
+    fn find_no_place(&mut self, pod: &Pod) {
+        let before = pod.status.as_ref().and_then(|status| status.conditions.as_ref()?.first().cloned());
+        let unschedulable = before.filter(|condition| condition.status == "False");
+        let since = unschedulable.and_then(|condition| condition.last_transition_time);
+        let since = since.unwrap_or(Time(self.now));
+        self.set_status(
+            pod,
+            &json!({"phase": "Pending", "conditions": [{
+                "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                "message": "0/4 nodes are available", "lastTransitionTime": since,
+            }]}),
+        );
+    }
+
+    /// Somebody takes a Kubernetes node that is off out of the cluster: its pods are gone, and made anew elsewhere.
+    pub(crate) fn delete_host(&mut self, host: &str) {
+        for pod in self.observed.pods.clone() {
+            if Self::host(&pod.name_any()) == host && self.is_down(&pod) {
+                self.end_pod(&pod);
+            }
         }
     }
 

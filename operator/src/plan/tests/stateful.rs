@@ -309,6 +309,35 @@ fn a_node_on_a_kubernetes_node_that_is_off_is_replaced_after_a_minute_and_takes_
 }
 
 #[test]
+fn a_node_that_finds_no_place_because_of_its_volume_is_replaced_too() {
+    let mut model = started(3);
+    model.hosts_down = ["host-1".to_owned()].into();
+    model.settle();
+    model.delete_host("host-1");
+    model.settle();
+    assert!(message(&model, conditions::READY).contains("lounge-1 has no place"), "{:#?}", model.status());
+    model.now += SignedDuration::from_secs(61);
+    model.settle();
+    assert_eq!(members(&model), ["lounge-0", "lounge-2", "lounge-3"]);
+    assert_eq!(reason(&model, conditions::READY), Some(conditions::SERVING));
+    let words = message(&model, conditions::RECONCILING);
+    assert!(words.contains("lounge-3 stays until it can be missed: 2 of 3 other nodes"), "{words}");
+}
+
+#[test]
+fn nobody_is_taken_out_of_a_room_that_can_decide_nothing() {
+    let mut model = started(3);
+    model.hosts_down = ["host-2".to_owned()].into();
+    model.settle();
+    model.lose_disk(1);
+    model.settle();
+    assert_eq!(members(&model).len(), 3, "the third is off, and one of three is no majority");
+    model.hosts_down.clear();
+    model.settle();
+    assert_eq!((members(&model).len(), model.status().summary.as_str()), (3, "Serving"));
+}
+
+#[test]
 fn nodes_on_one_kubernetes_node_fail_together_and_that_is_told() {
     let mut model = started(3);
     for member in &mut model.cluster.members {
@@ -335,6 +364,7 @@ enum Event {
     LosePod(usize),
     LoseDisk(i32),
     HostDown(i32),
+    HostDeleted(i32),
     HostsUp,
     LoseStatus,
     LoseConfig,
@@ -364,6 +394,7 @@ fn event() -> impl Strategy<Value = Event> {
         any::<usize>().prop_map(Event::LosePod),
         (0..8_i32).prop_map(Event::LoseDisk),
         (0..4_i32).prop_map(Event::HostDown),
+        (0..4_i32).prop_map(Event::HostDeleted),
         Just(Event::HostsUp),
         Just(Event::LoseStatus),
         Just(Event::LoseConfig),
@@ -410,6 +441,7 @@ fn happen(model: &mut Model, event: &Event, gibibytes: &mut u8) {
         Event::HostDown(host) => {
             model.hosts_down.insert(format!("host-{host}"));
         }
+        Event::HostDeleted(host) => model.delete_host(&format!("host-{host}")),
         Event::HostsUp => model.hosts_down.clear(),
         Event::LoseStatus => model.room.status = None,
         Event::LoseConfig => model.observed.objects.config_map = None,

@@ -66,6 +66,7 @@ async fn run(arguments: Arguments) -> Result<(usize, usize)> {
         node_image: String::new(),
         store_image: String::new(),
         pauses: Vec::new(),
+        square: scenarios::PLAZA,
         group: None,
     };
     if let Some(file) = numbers {

@@ -19,6 +19,8 @@ pub const SYSTEM: &str = "chatroom-system";
 pub enum Log {
     /// On the volume of its one node.
     OwnVolume,
+    /// On the volumes of its nodes, of which one may fail.
+    Replicated,
     /// In a store that the operator runs.
     ManagedStore,
     /// In somebody's store, whose URL is under the key `url` of this Secret.
@@ -48,6 +50,9 @@ impl Wish {
         let mode = match log {
             Log::OwnVolume => format!(
                 "stateful: {{shards: 4, tolerate: {{nodeFailures: 0}}, storage: {{{volume}, retain: Delete}}}}"
+            ),
+            Log::Replicated => format!(
+                "stateful: {{shards: 4, tolerate: {{nodeFailures: 1}}, storage: {{{volume}, retain: Delete}}}}"
             ),
             Log::ManagedStore => format!("stateless: {{shards: 2, store: {{managed: {{{volume}}}}}}}"),
             Log::StoreOf { secret } => format!(

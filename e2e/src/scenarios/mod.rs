@@ -5,9 +5,9 @@ mod change;
 mod disk;
 mod fault;
 mod install;
+mod many;
 mod refuse;
 mod scope;
-mod stateless;
 mod tls;
 mod visitor;
 
@@ -21,7 +21,7 @@ use crate::{
     room::{NAME, NAMESPACE, Room},
 };
 
-pub use stateless::Pauses;
+pub use many::{PLAZA, Pauses, Square};
 
 /// The programs under test.
 #[derive(Clone, Debug)]
@@ -41,8 +41,10 @@ pub struct World {
     pub operator_image: String,
     pub node_image: String,
     pub store_image: String,
-    /// What operations on the stateless room cost people so far.
+    /// What operations on rooms of many nodes cost people so far.
     pub pauses: Vec<Pauses>,
+    /// The room of many nodes that people are in.
+    pub square: Square,
     /// Clients that talk through everything that happens to the room.
     pub group: Option<Group>,
 }
@@ -93,25 +95,39 @@ scenarios! {
     tls::room_serves_over_tls "a room over TLS: it names the Secret it waits for, then serves IRC and the page with it",
     change::operator_is_not_needed "with the operator stopped people go on talking",
     change::room_is_deleted "delete leaves nothing",
-    stateless::plaza_becomes_ready "a stateless room with a store of the operator's: people on all nodes talk",
-    stateless::scaled_up_and_down "scaled from 2 to 8 and back: only clients of pods that go come back elsewhere",
-    stateless::roll_moves_everybody_once "a roll of four nodes under load",
-    stateless::bad_image_harms_nobody "a bad image is reported while all talk on, and undone",
-    stateless::operator_is_away_in_a_roll "the operator is away throughout a roll",
-    stateless::pods_are_killed "pods are killed at random",
-    stateless::kubernetes_node_loses_power "a Kubernetes node loses power: its clients go on elsewhere before it is back",
-    stateless::kubernetes_node_is_cut_off "a Kubernetes node is cut off and comes back",
-    stateless::store_is_killed "the store is killed twice: nobody is cut off, nothing acknowledged is lost",
-    stateless::api_server_is_down "the API server is down while people talk",
-    stateless::autoscaler_scales "an autoscaler adds a node through /scale",
-    stateless::strangers_are_kept_from_the_store "other pods do not reach the store",
-    stateless::room_has_its_own_store "a room over somebody's store, with a password in a Secret",
-    stateless::plaza_is_deleted "delete leaves nothing, the store's volume included",
+    many::plaza_becomes_ready "a stateless room with a store of the operator's: people on all nodes talk",
+    many::scaled_up_and_down "scaled from 2 to 8 and back: only clients of pods that go come back elsewhere",
+    many::roll_moves_everybody_once "a roll of four nodes under load",
+    many::bad_image_harms_nobody "a bad image is reported while all talk on, and undone",
+    many::operator_is_away_in_a_roll "the operator is away throughout a roll",
+    many::pods_are_killed "pods are killed at random",
+    many::kubernetes_node_loses_power "a Kubernetes node loses power: its clients go on elsewhere before it is back",
+    many::kubernetes_node_is_cut_off "a Kubernetes node is cut off and comes back",
+    many::store_is_killed "the store is killed twice: nobody is cut off, nothing acknowledged is lost",
+    many::api_server_is_down "the API server is down while people talk",
+    many::autoscaler_scales "an autoscaler adds a node through /scale",
+    many::strangers_are_kept_from_the_store "other pods do not reach the store",
+    many::room_has_its_own_store "a room over somebody's store, with a password in a Secret",
+    many::plaza_is_deleted "delete leaves nothing, the store's volume included",
+    many::forum_becomes_ready "a stateful room of three nodes: people on all of them talk, and it says what it outlives",
+    many::forum_loses_pods "pods of the stateful room are killed at random",
+    many::forum_scales "the stateful room is scaled from 3 to 5 and back: members come, shards move, members go",
+    many::forum_is_rolled "a roll of the stateful room, one node at a time",
+    many::forum_outlives_a_bad_image "a bad image costs the stateful room one pod, and is undone by the spec alone",
+    many::forum_loses_a_kubernetes_node "a Kubernetes node of the stateful room loses power, and comes back",
+    many::forum_without_the_api_server "people talk in the stateful room while the API server is down",
+    many::forum_is_deleted "delete leaves nothing, the nodes' volumes included",
     install::existing_cluster_is_used "`xtask up` uses a cluster that is there, by its context",
 }
 
 /// Those that take long for what they show; they run when everything is asked for.
-const LONG: [&str; 3] = ["namespace_has_its_own_operator", "kubernetes_node_is_cut_off", "autoscaler_scales"];
+const LONG: [&str; 5] = [
+    "namespace_has_its_own_operator",
+    "kubernetes_node_is_cut_off",
+    "autoscaler_scales",
+    "forum_outlives_a_bad_image",
+    "forum_without_the_api_server",
+];
 
 /// Images, CRDs and operator, for who measures.
 pub async fn install(world: &mut World) -> Result<()> {

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
-use super::{WITHIN, World, gather, group, plaza, scale::spread};
+use super::{WITHIN, World, gather, group, scale::spread, square};
 use crate::group::{Ended, Pause};
 
 /// After it is over, everybody is acknowledged again within this (C7).
@@ -36,7 +36,7 @@ impl Act {
     /// Where nobody talks yet, people come first.
     pub(super) async fn begin(world: &mut World) -> Result<Self> {
         if world.group.is_none() {
-            world.group = Some(gather(world, plaza(world)).await?);
+            world.group = Some(gather(world, square(world)).await?);
             spread(world).await?;
         }
         let pods = lives(world).await?;
@@ -65,7 +65,7 @@ impl Act {
         what: &'static str,
         unreachable: BTreeSet<String>,
     ) -> Result<String> {
-        plaza(world).wait_ready(WITHIN).await?;
+        square(world).wait_ready(WITHIN).await?;
         let mut gone = self.gone(world).await?;
         gone.extend(unreachable);
         let group = group(world)?;
@@ -103,7 +103,7 @@ impl Act {
 }
 
 async fn lives(world: &World) -> Result<BTreeMap<String, Life>> {
-    let pods = plaza(world).pods().await?;
+    let pods = square(world).pods().await?;
     let staying = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
     staying.map(life).collect()
 }

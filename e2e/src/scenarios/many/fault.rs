@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use tokio::time::{Duration, sleep};
 
-use super::{NODES, WITHIN, World, act::Act, group, plaza, scale::spread};
+use super::{WITHIN, World, act::Act, group, scale::spread, square};
 use crate::{
     room::{NAMESPACE, node_of},
     scenarios::fault::kill,
@@ -22,7 +22,7 @@ pub(in crate::scenarios) async fn pods_are_killed(world: &mut World) -> Result<S
     let seed = random.0;
     let mut killed = BTreeSet::new();
     for number in 0..KILLS {
-        let pods = plaza(world).pods().await?;
+        let pods = square(world).pods().await?;
         let ready = |pod: &&serde_json::Value| {
             pod["status"]["containerStatuses"][0]["ready"] == true
                 && pod["metadata"]["deletionTimestamp"].is_null()
@@ -41,7 +41,7 @@ pub(in crate::scenarios) async fn pods_are_killed(world: &mut World) -> Result<S
         killed.insert(text("name"));
         sleep(BETWEEN_KILLS).await;
     }
-    plaza(world).wait_nodes(NODES, WITHIN).await?;
+    square(world).wait_nodes(world.square.nodes, WITHIN).await?;
     let gone = act.gone(world).await?;
     ensure!(!gone.is_empty(), "no pod went");
     // Those that came in between are killed too.
@@ -69,11 +69,11 @@ impl Random {
 
 /// A Kubernetes node that has clients and not the store, and the pods on it.
 async fn victim(world: &mut World) -> Result<(usize, BTreeSet<String>)> {
-    let store = plaza(world).pods_of("chat-store").await?;
-    let with_store = node_of(store.first().context("the store has no pod")?)?;
+    let store = square(world).pods_of("chat-store").await?;
+    let with_store = store.first().map(node_of).transpose()?;
     let occupied = group(world)?.pods();
-    let pods = plaza(world).pods().await?;
-    for node in (0..world.cluster.nodes).filter(|node| *node != with_store) {
+    let pods = square(world).pods().await?;
+    for node in (0..world.cluster.nodes).filter(|node| Some(*node) != with_store) {
         let here = pods.iter().filter(|pod| node_of(pod).is_ok_and(|at| at == node));
         let here: BTreeSet<String> =
             here.filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).collect();
@@ -109,7 +109,7 @@ async fn without_a_node(
     let away = away.await;
     world.cluster.devcluster(&[mend, &node.to_string()]).await?;
     away?;
-    plaza(world).wait_nodes(NODES, WITHIN).await?;
+    square(world).wait_nodes(world.square.nodes, WITHIN).await?;
     let ended = group(world)?.pods();
     ensure!(!ended.is_empty(), "nobody is connected");
     let pods = here.len();
@@ -145,6 +145,6 @@ pub(in crate::scenarios) async fn api_server_is_down(world: &mut World) -> Resul
             Ok(if nodes == "ok" { Ok(()) } else { Err(nodes) })
         })
         .await?;
-    plaza(world).wait_nodes(NODES, WITHIN).await?;
+    square(world).wait_nodes(world.square.nodes, WITHIN).await?;
     act.end(world, "the API server is down for 8 s").await
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::{PLAZA, WITHIN, World, act::Act, group, plaza};
+use super::{PLAZA, WITHIN, World, act::Act, group, square};
 use crate::{
     room::NAMESPACE,
     scenarios::{
@@ -35,7 +35,7 @@ pub(in crate::scenarios) async fn store_is_killed(world: &mut World) -> Result<S
 }
 
 async fn store_pod(world: &World) -> Result<serde_json::Value> {
-    let pods = plaza(world).pods_of("chat-store").await?;
+    let pods = square(world).pods_of("chat-store").await?;
     pods.into_iter().next().context("the store has no pod")
 }
 
@@ -53,7 +53,7 @@ async fn is_another(world: &World, was: &serde_json::Value) -> Result<()> {
 }
 
 pub(in crate::scenarios) async fn strangers_are_kept_from_the_store(world: &mut World) -> Result<String> {
-    let store = format!("{PLAZA}-store.{NAMESPACE}:6379");
+    let store = format!("{}-store.{NAMESPACE}:6379", PLAZA.name);
     let said = visit(world, "stranger", &[&store, "--timeout", "5"], End::Failed).await?;
     ensure!(said.contains("cannot connect"), "the store answered a pod that is none of its room's:\n{said}");
     Ok(String::new())

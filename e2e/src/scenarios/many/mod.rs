@@ -1,9 +1,10 @@
-//! A room of many nodes over one store, and what is done to it while people talk. Whoever's pod stays must not notice
-//! more than a pause; whoever's pod goes comes back on another, and nothing is lost or doubled.
+//! Rooms of many nodes, over one store or with the log in the nodes, and what is done to them while people talk. Whoever's pod
+//! stays must not notice more than a pause; whoever's pod goes comes back on another, and nothing is lost or doubled.
 
 mod act;
 mod change;
 mod fault;
+mod forum;
 mod own_store;
 mod scale;
 mod store;
@@ -30,14 +31,30 @@ pub(super) use change::{bad_image_harms_nobody, operator_is_away_in_a_roll, roll
 pub(super) use fault::{
     api_server_is_down, kubernetes_node_is_cut_off, kubernetes_node_loses_power, pods_are_killed,
 };
+pub(super) use forum::{
+    forum_becomes_ready, forum_is_deleted, forum_is_rolled, forum_loses_a_kubernetes_node, forum_loses_pods,
+    forum_outlives_a_bad_image, forum_scales, forum_without_the_api_server,
+};
 pub(super) use own_store::room_has_its_own_store;
 pub(super) use scale::{autoscaler_scales, scaled_up_and_down};
 pub(super) use store::{store_is_killed, strangers_are_kept_from_the_store};
 
+/// A room of many nodes that people are in.
+#[derive(Clone, Copy, Debug)]
+pub struct Square {
+    pub name: &'static str,
+    pub log: Log,
+    /// That it has between the scenarios; and at least and at most.
+    pub nodes: u64,
+    pub least: u64,
+    pub most: u64,
+}
+
 /// The room with the store that the operator runs.
-pub(super) const PLAZA: &str = "plaza";
-/// Nodes that it has between the scenarios.
-const NODES: u64 = 4;
+pub const PLAZA: Square = Square { name: "plaza", log: Log::ManagedStore, nodes: 4, least: 2, most: 8 };
+/// The room whose nodes keep the log.
+pub(super) const FORUM: Square = Square { name: "forum", log: Log::Replicated, nodes: 3, least: 3, most: 5 };
+
 const WITHIN: Duration = Duration::from_secs(90);
 
 /// How clients behave, by the first part of their names.
@@ -45,16 +62,17 @@ const WRITER: Habits = Habits { sends_every: Some(PACE), resumes: true };
 const READER: Habits = Habits { sends_every: None, resumes: true };
 const STOCK: Habits = Habits { sends_every: Some(PACE), resumes: false };
 
-fn plaza(world: &World) -> Room<'_> {
-    world.room(NAMESPACE, PLAZA)
+fn square(world: &World) -> Room<'_> {
+    world.room(NAMESPACE, world.square.name)
 }
 
 fn wish(world: &World) -> Wish {
-    Wish { name: PLAZA, replicas: None, log: Log::ManagedStore, ..install::wish(world) }
+    let Square { name, log, .. } = world.square;
+    Wish { name, replicas: None, log, ..install::wish(world) }
 }
 
 async fn scale(world: &World, nodes: u64) -> Result<()> {
-    let room = format!("chatroom/{PLAZA}");
+    let room = format!("chatroom/{}", world.square.name);
     let replicas = format!("--replicas={nodes}");
     world.cluster.kubectl(&["scale", &room, "--namespace", NAMESPACE, &replicas]).await.map(drop)
 }
@@ -73,11 +91,13 @@ async fn gather(world: &World, room: Room<'_>) -> Result<Group> {
 }
 
 pub(super) async fn plaza_becomes_ready(world: &mut World) -> Result<String> {
+    world.square = PLAZA;
+    world.group = None;
     let cluster = world.cluster.clone();
     cluster.apply(&wish(world).manifest()).await?;
     scale(world, 2).await?;
-    plaza(world).wait_nodes(2, WITHIN).await?;
-    let room = plaza(world).get().await?;
+    square(world).wait_nodes(2, WITHIN).await?;
+    let room = square(world).get().await?;
     let durability = &room["status"]["guarantees"]["durability"];
     ensure!(durability == "LocalFsync", "the room over a managed store promises {durability}");
     let reached = condition(&room, "StoreReachable").map(|condition| condition.status);
@@ -85,11 +105,11 @@ pub(super) async fn plaza_becomes_ready(world: &mut World) -> Result<String> {
     visit(
         world,
         "strollers",
-        &[&format!("{PLAZA}.{NAMESPACE}:6667"), "--channel", "#strollers"],
+        &[&format!("{}.{NAMESPACE}:6667", PLAZA.name), "--channel", "#strollers"],
         End::Succeeded,
     )
     .await?;
-    let mut people = gather(world, plaza(world)).await?;
+    let mut people = gather(world, square(world)).await?;
     let found = people.check(Duration::from_secs(30)).await?;
     world.group = Some(people);
     Ok(found)
@@ -97,5 +117,5 @@ pub(super) async fn plaza_becomes_ready(world: &mut World) -> Result<String> {
 
 pub(super) async fn plaza_is_deleted(world: &mut World) -> Result<String> {
     world.group = None;
-    super::change::delete_leaves_nothing(world, PLAZA).await
+    super::change::delete_leaves_nothing(world, PLAZA.name).await
 }

@@ -195,8 +195,14 @@ impl Node {
         }
     }
 
+    /// A write to this node's disk has not come to its end for so long.
+    pub(crate) fn disk_stands_still(&self, limit: Duration) -> bool {
+        let since = self.pulse.busy_since_ms().map(Duration::from_millis);
+        since.is_some_and(|since| self.now().saturating_sub(since) >= limit)
+    }
+
     /// The voter that has most of the log.
-    fn successor(&self, group: &Group) -> Option<u64> {
+    pub(crate) fn successor(&self, group: &Group) -> Option<u64> {
         let metrics = group.metrics();
         let alive = self.roster().known().members.clone();
         let voters: Vec<_> = metrics.membership_config.voter_ids().filter(|id| *id != self.me.0).collect();

@@ -34,6 +34,9 @@ const STEP_WITHIN: Duration = Duration::from_secs(10);
 /// A leader stays for so long before it gives the group to the one that should lead.
 const LEAD_FOR: Duration = Duration::from_secs(5);
 
+/// A disk that did not finish a write for so long stands still; heartbeats go on, so nobody else would notice.
+const STALLED_AFTER: Duration = Duration::from_secs(2);
+
 /// What is to be done for a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -144,8 +147,12 @@ pub async fn tend(node: Arc<Node>) {
             }
             let since = *led_since.get_or_insert(node.now());
             let settled = node.now().saturating_sub(since) >= LEAD_FOR;
-            let view = view(&node, shard, group, settled);
-            let Some(step) = next(&view) else { continue };
+            let step = if node.disk_stands_still(STALLED_AFTER) {
+                node.successor(group).map(Step::HandOver)
+            } else {
+                next(&view(&node, shard, group, settled))
+            };
+            let Some(step) = step else { continue };
             tracing::debug!(%shard, ?step, "tending");
             match time::timeout(STEP_WITHIN, take(group, step.clone())).await {
                 Ok(Ok(())) => {}

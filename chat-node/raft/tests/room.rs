@@ -1,17 +1,18 @@
 //! Several nodes of a room in one process, over real sockets and directories.
 
 use std::{
+    io,
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use chat_log::{
     clock::SystemClock,
-    disk::{Disk, FileDisk},
+    disk::{DirectoryLock, Disk, DiskFile, FileDisk, FileInfo},
     handle::OnFatal,
     shared::store::{Reader, Store, StoredEntry},
     wal::WalOptions,
@@ -36,6 +37,8 @@ struct Seat {
     name: String,
     peers: Vec<String>,
     running: Option<Running>,
+    /// Its disk finishes no write as long as this is set.
+    stalled: Arc<AtomicBool>,
 }
 
 struct Running {
@@ -51,7 +54,7 @@ static NUMBERS: AtomicU64 = AtomicU64::new(1);
 impl Seat {
     fn new(name: &str, peers: &[String]) -> Self {
         let place = tempfile::tempdir().expect("a directory");
-        Self { place, name: name.to_owned(), peers: peers.to_vec(), running: None }
+        Self { place, name: name.to_owned(), peers: peers.to_vec(), running: None, stalled: Arc::default() }
     }
 
     fn start(&mut self) -> String {
@@ -76,7 +79,7 @@ impl Seat {
             peer_options: PeerOptions::default(),
         };
         let surroundings = Surroundings {
-            disk: disk(self.place.path()),
+            disk: Arc::new(Stalling { disk: disk(self.place.path()), stalled: Arc::clone(&self.stalled) }),
             clock: Arc::new(SystemClock::new()),
             listener: {
                 let _inside = runtime.enter();
@@ -136,6 +139,90 @@ impl Drop for Seat {
         if let Some(running) = self.running.take() {
             running.runtime.shutdown_background();
         }
+    }
+}
+
+/// A disk that can be made to stand still.
+struct Stalling {
+    disk: Arc<dyn Disk>,
+    stalled: Arc<AtomicBool>,
+}
+
+struct StallingFile {
+    file: Box<dyn DiskFile>,
+    stalled: Arc<AtomicBool>,
+}
+
+impl Stalling {
+    fn file(&self, file: io::Result<Box<dyn DiskFile>>) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(StallingFile { file: file?, stalled: Arc::clone(&self.stalled) }))
+    }
+}
+
+impl Disk for Stalling {
+    fn place(&self) -> String {
+        self.disk.place()
+    }
+
+    fn lock(&self) -> io::Result<Box<dyn DirectoryLock>> {
+        self.disk.lock()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.file(self.disk.create(name))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.file(self.disk.open(name))
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        self.disk.read(name)
+    }
+
+    fn read_range(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        self.disk.read_range(name, offset, length)
+    }
+
+    fn list(&self) -> io::Result<Vec<FileInfo>> {
+        self.disk.list()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.disk.sync_dir()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.disk.free_bytes()
+    }
+}
+
+impl DiskFile for StallingFile {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_at(offset, bytes)
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        while self.stalled.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.file.sync_data()
+    }
+
+    fn allocate(&mut self, length: u64) -> io::Result<()> {
+        self.file.allocate(length)
+    }
+
+    fn zero_from(&mut self, offset: u64) -> io::Result<()> {
+        self.file.zero_from(offset)
     }
 }
 
@@ -236,4 +323,31 @@ async fn any_one_node_may_die_and_come_back() {
     for seat in &seats {
         assert_eq!(*seat.running().fatal.lock().expect("whole"), None);
     }
+}
+
+/// The seat that leads the shard.
+fn leader(seats: &[Seat]) -> Option<usize> {
+    seats.iter().position(|seat| {
+        let cluster = seat.control().cluster();
+        let own = cluster.members.iter().find(|member| member.name == seat.name).map(|member| &member.id);
+        cluster.groups[usize::from(SHARD.0)].current.len() > 1
+            && own == Some(&cluster.groups[usize::from(SHARD.0)].leader)
+    })
+}
+
+#[tokio::test]
+async fn a_leader_whose_disk_stands_still_gives_way() {
+    let seats = three().await;
+    append(&seats[0], "before").await;
+    let stalled = until("there is a leader", || leader(&seats)).await;
+    seats[stalled].stalled.store(true, Ordering::Relaxed);
+    let [one, two] = [(stalled + 1) % 3, (stalled + 2) % 3];
+    // Its followers have it on their disks all the same: that is a majority.
+    append(&seats[one], "meanwhile").await;
+    until("another leads", || leader(&seats).filter(|leader| *leader != stalled)).await;
+    append(&seats[two], "with another").await;
+    let expected = ["before", "meanwhile", "with another"];
+    assert_eq!(read_to(&seats[one], "with another").await, expected);
+    seats[stalled].stalled.store(false, Ordering::Relaxed);
+    assert_eq!(read_to(&seats[stalled], "with another").await, expected);
 }

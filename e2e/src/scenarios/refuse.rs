@@ -11,6 +11,7 @@ const NONSENSE: &[(&str, &[&str])] = &[
     ("{mode: {}}", &["mode"]),
     ("{mode: {stateful: {shards: 0}}}", &["shards"]),
     ("{mode: {stateful: {shards: 4, storage: {size: a lot}}}}", &["size"]),
+    ("{mode: {stateful: {tolerate: {nodeFailures: 4}}}}", &["nodeFailures"]),
     ("{replicas: -1, mode: {stateful: {}}}", &["replicas"]),
     ("{mode: {stateful: {}}, chat: {channels: [{name: lounge}]}}", &["channels", "#"]),
     ("{mode: {stateful: {}}, chat: {history: {maxAge: a week}}}", &["maxAge"]),

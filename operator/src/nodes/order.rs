@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use contract::status::{self, Found};
 use http_body_util::{BodyExt, Limited};
-use hyper::{Method, body::Bytes};
+use hyper::{Method, StatusCode, body::Bytes};
 use tokio::time::timeout;
 
 use super::Followers;
@@ -41,7 +41,9 @@ impl Followers {
         let told = async {
             let answer = door.ask(method, &path, body).await?;
             let status = answer.status();
-            if status.is_success() {
+            // Who is no member any more has left.
+            let is_out = matches!(order, Order::Remove { .. }) && status == StatusCode::NOT_FOUND;
+            if status.is_success() || is_out {
                 return Ok(());
             }
             let body = Limited::new(answer.into_body(), MAX_REASON_BYTES).collect().await;
@@ -124,6 +126,9 @@ mod tests {
         let (_, result) = told(Order::Found { member: "c0ffee" }, refused).await;
         let why = result.unwrap_err();
         assert!(why.ends_with("/v1/found: it answered 409 Conflict: another member is meant"), "{why}");
+        let unknown = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+        assert!(told(Order::Found { member: "c0ffee" }, unknown).await.1.is_err());
+        assert_eq!(told(Order::Remove { member: "c0ffee" }, unknown).await.1, Ok(()), "it was out already");
     }
 
     #[tokio::test]

@@ -91,18 +91,24 @@ fn tell(member: &str, nodes: &[Node<'_>], empty: impl Fn() -> bool) -> Founding 
     }
 }
 
-/// Whether every node says that its volume is empty, or has none yet. A node that is silent may hold the room.
+/// Whether every node says that its volume is empty, or has none yet.
 fn all_are_empty(room: &str, nodes: &[Node<'_>], observed: &Observed) -> bool {
-    let Some(replicas) = observed.objects.stateful_set.as_ref().and_then(|set| set.spec.replicas) else {
-        return false;
-    };
-    let highest = nodes.iter().map(|node| node.ordinal + 1).max().unwrap_or_default();
-    nodes.iter().any(|node| node.waits() && node.stays())
-        && (0..replicas.max(highest)).all(|ordinal| match nodes.iter().find(|node| node.ordinal == ordinal) {
-            Some(node) if node.heard().is_some() => node.waits(),
-            Some(node) if node.view == Some(&NodeView::Unasked) => false,
-            Some(_) | None => !has_volume(&names::pod(room, ordinal), observed),
-        })
+    observed.objects.stateful_set.is_some()
+        && nodes.iter().any(|node| node.waits() && node.stays())
+        && !may_be_held(room, nodes, observed)
+}
+
+/// Whether a volume may hold the room: one of a node that is silent may.
+pub(super) fn may_be_held(room: &str, nodes: &[Node<'_>], observed: &Observed) -> bool {
+    let replicas = observed.objects.stateful_set.as_ref().and_then(|set| set.spec.replicas);
+    let highest = nodes.iter().map(|node| node.ordinal + 1).max();
+    (0..replicas.max(highest).unwrap_or_default()).any(|ordinal| {
+        match nodes.iter().find(|node| node.ordinal == ordinal) {
+            Some(node) if node.heard().is_some() => !node.waits(),
+            Some(node) if node.view == Some(&NodeView::Unasked) => true,
+            Some(_) | None => has_volume(&names::pod(room, ordinal), observed),
+        }
+    })
 }
 
 fn has_volume(pod: &str, observed: &Observed) -> bool {

@@ -7,7 +7,7 @@ use contract::status::{Member, Membership};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{Step, Target};
+use super::{Step, Target, founding::may_be_held};
 use crate::{
     api::Retain,
     members::{DIRECTORY, Ensemble, Node, ensemble},
@@ -103,7 +103,7 @@ impl Look<'_> {
         let nodes = &self.ensemble.nodes;
         let unbegun = self.cluster().is_none()
             && self.stateful.founder.is_none()
-            && nodes.iter().all(|node| node.cluster().is_none_or(|cluster| cluster.id.is_empty()));
+            && !may_be_held(&self.room.name, nodes, self.observed);
         !nodes.iter().any(|node| node.view == Some(&NodeView::Unasked))
             && (unbegun || self.ensemble.directory.is_some())
     }

@@ -138,6 +138,20 @@ fn a_founder_that_is_gone_with_its_volume_is_not_replaced_by_another() {
 }
 
 #[test]
+fn a_room_whose_status_is_lost_while_all_are_silent_keeps_its_pods() {
+    let mut model = started(5);
+    model.hosts_down = (0..4).map(|host| format!("host-{host}")).collect();
+    model.kubernetes();
+    model.room.status = None;
+    scale(&mut model, 3);
+    model.reconcile();
+    assert_eq!(model.observed.objects.stateful_set.as_ref().unwrap().spec.replicas, Some(5));
+    model.hosts_down.clear();
+    model.settle();
+    assert_eq!((pods(&model).len(), model.status().summary.as_str()), (3, "Serving"));
+}
+
+#[test]
 fn volumes_of_another_room_are_named() {
     let mut model = started(3);
     model.cluster.disks.get_mut("data-lounge-1").unwrap().cluster = "another".into();
@@ -349,6 +363,19 @@ fn nodes_on_one_kubernetes_node_fail_together_and_that_is_told() {
     assert!(guarantees.redundancy_lost_since.is_some());
 }
 
+#[test]
+fn a_node_that_does_not_do_what_it_is_told_is_told_of() {
+    let mut model = Model::new(stateful_room(3, 1));
+    model.reconcile();
+    model.kubernetes();
+    model.reconcile();
+    model.cluster.disks.get_mut("data-lounge-0").unwrap().member = "another".into();
+    assert_eq!(model.reconcile().step, None);
+    assert_eq!(reason(&model, conditions::RECONCILING), Some(conditions::NODE_REFUSES));
+    let words = message(&model, conditions::RECONCILING);
+    assert!(words.contains("lounge-0 does not do what it is told: another member is meant"), "{words}");
+}
+
 /// What users and accidents do.
 #[derive(Clone, Debug)]
 enum Event {
@@ -477,7 +504,7 @@ fn edit_set(model: &mut Model, change: impl FnOnce(&mut k8s_openapi::api::apps::
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever happens in whatever order, once it stops the room comes to rest with as many members as wished, and serves.
     /// The model panics if a second room is begun, a shard is to lose its majority, a member's pod or volume is taken away,

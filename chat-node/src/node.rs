@@ -333,7 +333,7 @@ impl Node {
                 // Whoever waits for an acknowledgement must not wait for an election.
                 tokio::join!(
                     drain::drain(&self.board, deadline, stop_signals.next()),
-                    hand_over(&self.board)
+                    retire(&self.board)
                 );
             };
             tokio::select! {
@@ -400,12 +400,10 @@ async fn dismissed(cluster: Option<&Control>) {
     }
 }
 
-/// What this node leads goes to others.
-async fn hand_over(board: &Board) {
-    if let Some(cluster) = &board.cluster
-        && let Err(error) = cluster.hand_over().await
-    {
-        tracing::warn!(%error, "what this node leads could not be handed over");
+/// What this node leads goes to others, for good.
+async fn retire(board: &Board) {
+    if let Some(cluster) = &board.cluster {
+        cluster.retire().await;
     }
 }
 

@@ -105,12 +105,20 @@ impl Control {
         RaftStore::dismiss(&node, member.0).await
     }
 
-    /// What this node leads goes to others. It may be given some of it again later, unless it ends.
+    /// What this node leads goes to others. It may be given some of it again later.
     pub async fn hand_over(&self) -> Result<(), OrderError> {
+        let Some(node) = self.node() else { return Ok(()) };
+        if node.hand_over(HAND_OVER_WITHIN).await {
+            return Ok(());
+        }
+        Err(OrderError::Failed("nobody has taken over all of it yet".to_owned()))
+    }
+
+    /// This node is about to end: what it leads goes to others, and it leads nothing again.
+    pub async fn retire(&self) {
         if let Some(node) = self.node() {
             node.retire(HAND_OVER_WITHIN).await;
         }
-        Ok(())
     }
 
     /// The member is committed to leave the room, and this node is that member.

@@ -149,7 +149,7 @@ impl Node {
         self.retiring.load(Ordering::Relaxed)
     }
 
-    /// Everybody in the directory's membership, as far as this node knows, and whether it is committed to go.
+    /// Everybody in the directory's membership, as far as this node knows.
     pub fn members(&self) -> BTreeMap<u64, PeerNode> {
         self.directory().members()
     }
@@ -163,12 +163,19 @@ impl Node {
         }
     }
 
-    /// Hands what this node leads to others, and leads nothing again. Waits until that is done, within bounds.
+    /// This node is about to end: it hands over what it leads, and leads nothing again.
     pub async fn retire(&self, within: Duration) {
         self.retiring.store(true, Ordering::Relaxed);
         for group in &self.groups {
             group.raft.runtime_config().elect(false);
         }
+        if !self.hand_over(within).await {
+            tracing::warn!("not all shards could be handed over; the others elect leaders when this node is gone");
+        }
+    }
+
+    /// Hands what this node leads to others. Whether that was done within the time; it may be given some of it again.
+    pub async fn hand_over(&self, within: Duration) -> bool {
         let handing_over = async {
             loop {
                 let mut left = 0;
@@ -188,11 +195,7 @@ impl Node {
                 time::sleep(Duration::from_millis(20)).await;
             }
         };
-        if time::timeout(within, handing_over).await.is_err() {
-            tracing::warn!(
-                "not all shards could be handed over; the others elect leaders when this node is gone"
-            );
-        }
+        time::timeout(within, handing_over).await.is_ok()
     }
 
     /// A write to this node's disk has not come to its end for so long.

@@ -331,10 +331,7 @@ impl Node {
             let deadline = config.drain_deadline.as_duration();
             let draining = async {
                 // Whoever waits for an acknowledgement must not wait for an election.
-                tokio::join!(
-                    drain::drain(&self.board, deadline, stop_signals.next()),
-                    retire(&self.board)
-                );
+                tokio::join!(drain::drain(&self.board, deadline, stop_signals.next()), retire(&self.board));
             };
             tokio::select! {
                 () = draining => {}

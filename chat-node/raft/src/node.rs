@@ -170,7 +170,9 @@ impl Node {
             group.raft.runtime_config().elect(false);
         }
         if !self.hand_over(within).await {
-            tracing::warn!("not all shards could be handed over; the others elect leaders when this node is gone");
+            tracing::warn!(
+                "not all shards could be handed over; the others elect leaders when this node is gone"
+            );
         }
     }
 

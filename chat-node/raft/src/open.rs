@@ -43,6 +43,8 @@ const TRY_EVERY: Duration = Duration::from_millis(500);
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(2);
 /// An answer to who wants to come in.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// A directory that another process has is waited for so long.
+const IN_USE_FOR: Duration = Duration::from_secs(10);
 /// A member that was let go of waits so long before it comes back as another one: meanwhile whoever let it go may end it.
 const COME_BACK_AFTER: Duration = Duration::from_secs(30);
 
@@ -195,9 +197,22 @@ impl<W: Fn(String)> Life<'_, W> {
         }
     }
 
+    /// A process that was here before may take a moment to end.
+    async fn directory(&self) -> Result<Directory, OpenError> {
+        let deadline = time::Instant::now() + IN_USE_FOR;
+        loop {
+            match Directory::open(Arc::clone(self.disk), &self.identity(), &self.options.wal) {
+                Err(error @ DirectoryError::InUse { .. }) if time::Instant::now() < deadline => {
+                    (self.waits)(error.to_string());
+                    time::sleep(TRY_EVERY).await;
+                }
+                opened => return Ok(opened?),
+            }
+        }
+    }
+
     async fn live(&self, orders: &mut mpsc::Receiver<Found>) -> Result<Opened, End> {
-        let mut directory = Directory::open(Arc::clone(self.disk), &self.identity(), &self.options.wal)
-            .map_err(OpenError::from)?;
+        let mut directory = self.directory().await?;
         let (member, lineage) = (directory.identity.member, directory.identity.lineage);
         directory.say_what_was_found();
         let me = Me {

@@ -7,11 +7,13 @@ use tokio::time::{Duration, sleep};
 
 use super::{WITHIN, World, act::Act, group, scale::spread, square};
 use crate::{
-    room::{NAMESPACE, node_of},
+    room::{Log, NAMESPACE, node_of},
     scenarios::fault::kill,
 };
 
 const KILLS: usize = 6;
+/// Of a room that outlives one node at a time: the next only when it is whole again.
+const KILLS_ONE_BY_ONE: usize = 3;
 const BETWEEN_KILLS: Duration = Duration::from_millis(2_500);
 /// How long people talk without the API server.
 const AWAY_FOR: Duration = Duration::from_secs(8);
@@ -21,7 +23,8 @@ pub(in crate::scenarios) async fn pods_are_killed(world: &mut World) -> Result<S
     let mut random = Random::from_clock();
     let seed = random.0;
     let mut killed = BTreeSet::new();
-    for number in 0..KILLS {
+    let one_by_one = world.square.log == Log::Replicated;
+    for number in 0..if one_by_one { KILLS_ONE_BY_ONE } else { KILLS } {
         let pods = square(world).pods().await?;
         let ready = |pod: &&serde_json::Value| {
             pod["status"]["containerStatuses"][0]["ready"] == true
@@ -40,12 +43,15 @@ pub(in crate::scenarios) async fn pods_are_killed(world: &mut World) -> Result<S
         }
         killed.insert(text("name"));
         sleep(BETWEEN_KILLS).await;
+        if one_by_one {
+            square(world).wait_nodes(world.square.nodes, WITHIN).await?;
+        }
     }
     square(world).wait_nodes(world.square.nodes, WITHIN).await?;
     let gone = act.gone(world).await?;
     ensure!(!gone.is_empty(), "no pod went");
     // Those that came in between are killed too.
-    let found = act.end_with(world, "6 random kills of pods", killed).await?;
+    let found = act.end_with(world, "random kills of pods", killed).await?;
     spread(world).await?;
     Ok(format!("seed {seed}; {found}"))
 }

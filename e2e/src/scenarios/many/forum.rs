@@ -3,7 +3,10 @@
 use anyhow::{Context, Result, ensure};
 
 use super::{FORUM, WITHIN, World, gather, square, wish};
-use crate::{room::Wish, scenarios::change::delete_leaves_nothing};
+use crate::{
+    room::{NAMESPACE, Wish},
+    scenarios::change::delete_leaves_nothing,
+};
 
 /// The room is where people are from now on.
 fn enter(world: &mut World) {
@@ -55,6 +58,16 @@ pub(in crate::scenarios) async fn forum_scales(world: &mut World) -> Result<Stri
     let room = square(world).get().await?;
     let nodes = room["status"]["nodes"].as_array().context("no nodes in the status")?;
     ensure!(nodes.len() as u64 == FORUM.nodes, "the status tells of {} nodes", nodes.len());
+
+    // Fewer than it needs to outlive one are not run; whoever wished for them is told, and not refused.
+    let few = FORUM.nodes - 1;
+    super::scale(world, few).await?;
+    square(world).wait_condition("ScalingLimited", "True", &["3"], WITHIN).await?;
+    let scale = ["get", "chatroom", FORUM.name, "--namespace", NAMESPACE, "--subresource=scale"];
+    let scale = world.cluster.json(&scale).await?;
+    ensure!(scale["spec"]["replicas"] == few, "the wish of {few} nodes is not what /scale says: {scale}");
+    super::scale(world, FORUM.nodes).await?;
+    square(world).wait_nodes(FORUM.nodes, WITHIN).await?;
     Ok(found)
 }
 

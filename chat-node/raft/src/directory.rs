@@ -12,7 +12,7 @@ use chat_log::{
     snapshot::{Snapshot, SnapshotError, SnapshotStore},
     wal::{AppendError, Batch, Expect, Kind, Report, Space, Wal, WalError, WalOptions},
 };
-use chat_state::ids::{MemberId, ShardId};
+use chat_state::ids::ShardId;
 use openraft::EntryPayload;
 
 use crate::{
@@ -75,6 +75,11 @@ pub enum DirectoryError {
         damaged.as_ref().map(|what| format!(" ({what})")).unwrap_or_default()
     )]
     Gap { shard: ShardId, purged: u64, snapshot: u64, damaged: Option<String> },
+    #[error(
+        "{place} holds what the member {present:?} of the room keeps, and this node is {name:?}: two nodes must not be one member. \
+         Give this one its own directory, or an empty one"
+    )]
+    OtherMember { place: String, present: String, name: String },
     #[error("the log holds entries of shard {shard}, but the room has only {shards} shards")]
     UnknownShard { shard: ShardId, shards: u16 },
     #[error("the disk is full: free some space, or give the node a larger volume")]
@@ -159,6 +164,33 @@ impl Directory {
         Ok(())
     }
 
+    /// Refuses a directory that is another node's: a vote that is cast twice breaks the promises of all.
+    pub fn check_name(&self, name: &str) -> Result<(), DirectoryError> {
+        let directory = self.held.first();
+        let logged =
+            directory.into_iter().flat_map(|held| held.entries.iter().rev()).filter_map(|entry| match &entry
+                .payload
+            {
+                EntryPayload::Membership(membership) => Some(membership.clone()),
+                EntryPayload::Blank | EntryPayload::Normal(_) => None,
+            });
+        let kept = self
+            .snapshots
+            .first()
+            .into_iter()
+            .flatten()
+            .map(|(_, place)| place.membership.membership().clone());
+        let present = logged.chain(kept).find_map(|membership| {
+            membership.get_node(&self.identity.member.0).map(|node| node.name.clone())
+        });
+        match present {
+            Some(present) if present != name => {
+                Err(DirectoryError::OtherMember { place: self.disk.place(), present, name: name.to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether anything was ever ordered here.
     pub fn is_empty(&self) -> bool {
         self.held.iter().all(|held| held.last().is_none() && held.vote.is_none())
@@ -174,7 +206,7 @@ impl Directory {
     }
 
     /// Throws away what a member left that the room has let go of, so that the node can join as a new one.
-    pub fn clear(self, member: MemberId) -> Result<(), DirectoryError> {
+    pub fn clear(self) -> Result<(), DirectoryError> {
         let Self { identity, disk, lock, .. } = self;
         let place = disk.place();
         let clear = || {
@@ -188,7 +220,7 @@ impl Directory {
             disk.sync_dir()
         };
         clear().map_err(|source| DirectoryError::Clear { place, source })?;
-        tracing::info!(old = %identity.member, new = %member, "the data of a member that had left the room was removed");
+        tracing::info!(member = %identity.member, "the data of a member that had left the room was removed");
         drop(lock);
         Ok(())
     }

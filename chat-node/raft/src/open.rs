@@ -136,9 +136,7 @@ pub async fn open(
                     COME_BACK_AFTER.as_secs()
                 ));
                 time::sleep(COME_BACK_AFTER).await;
-                let identity = life.identity();
-                let member = identity.member;
-                Directory::open(Arc::clone(&surroundings.disk), &identity, &options.wal)?.clear(member)?;
+                Directory::open(Arc::clone(&surroundings.disk), &life.identity(), &options.wal)?.clear()?;
             }
         }
     }
@@ -215,6 +213,7 @@ impl<W: Fn(String)> Life<'_, W> {
         let mut directory = self.directory().await?;
         let (member, lineage) = (directory.identity.member, directory.identity.lineage);
         directory.say_what_was_found();
+        directory.check_name(&self.options.node.name).map_err(OpenError::from)?;
         let me = Me {
             room: self.options.room.clone(),
             member,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chat_log::snapshot::{ChunkRef, Snapshot, SnapshotStore};
+use chat_log::snapshot::{ChunkRef, Snapshot, SnapshotError, SnapshotStore};
 use chat_state::ids::{Index, MemberId, ShardId};
 use openraft::AsyncRuntime;
 
@@ -141,9 +141,21 @@ impl Arrivals {
         }
         let Offer { meta, place, chunks, .. } = offer;
         let snapshot = Snapshot { meta, state, chunks, place };
-        let place = Place::of(&snapshot).map_err(|error| error.to_string())?;
-        self.store.receive(&snapshot).map_err(|error| error.to_string())?;
-        Ok((meta.index, place))
+        let present = match self.store.receive(&snapshot) {
+            Ok(()) => snapshot,
+            // One came before, but not the word to install it; or that it was installed did not get through. It is as good: what
+            // is in a snapshot is committed.
+            Err(SnapshotError::NotNewer { .. }) => self
+                .store
+                .load(shard)
+                .map_err(|error| error.to_string())?
+                .map(|loaded| loaded.snapshot)
+                .filter(|present| present.meta.index >= meta.index)
+                .ok_or("a newer snapshot is here, but it is damaged: it goes when this node starts anew")?,
+            Err(error) => return Err(error.to_string()),
+        };
+        let place = Place::of(&present).map_err(|error| error.to_string())?;
+        Ok((present.meta.index, place))
     }
 }
 

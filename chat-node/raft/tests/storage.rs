@@ -222,3 +222,16 @@ async fn the_directory_of_a_lone_node_is_the_beginning_of_a_room_of_many() {
     let refused = LocalLog::open(disk, &local).map(drop).expect_err("not a lone node's any more").to_string();
     assert!(refused.contains("configure log.raft"), "{refused}");
 }
+
+#[test]
+fn the_directory_of_another_member_is_refused() {
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+    let mut directory = open(&disk);
+    directory.check_name("lounge-1").expect("it is nobody's yet");
+    directory.found(&me(), ClusterId(5)).expect("founded");
+    drop(directory);
+    let directory = open(&disk);
+    directory.check_name("lounge-0").expect("its own");
+    let refused = directory.check_name("lounge-1").expect_err("another one's").to_string();
+    assert!(refused.contains("\"lounge-0\"") && refused.contains("\"lounge-1\""), "{refused}");
+}

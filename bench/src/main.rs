@@ -2,10 +2,13 @@
 //! sees the same payload, rate and sockets, and a run that lost or doubled a message is a failed run.
 
 mod bare;
+mod failover;
 mod load;
 mod process;
+mod room;
 mod stateless;
 mod table;
+mod writers;
 
 use std::process::ExitCode;
 
@@ -22,6 +25,9 @@ struct Arguments {
 enum What {
     /// Publish, store, deliver to many clients: chat nodes over a store beside the smallest relay over the same store.
     Stateless(stateless::Options),
+    /// Kill, freeze and stop the node that leads the most shards of a room whose nodes keep the log: how long the writers
+    /// on the others wait.
+    Failover(failover::Options),
     /// The relay that `stateless` compares with; it starts this itself.
     #[command(hide = true)]
     BareRelay(bare::Options),
@@ -30,6 +36,7 @@ enum What {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().what {
         What::Stateless(options) => stateless::run(&options),
+        What::Failover(options) => failover::run(&options),
         What::BareRelay(options) => bare::run(&options),
     };
     match outcome {

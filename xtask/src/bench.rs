@@ -4,7 +4,8 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::{
-    build, requirements,
+    build::{self, Measuring},
+    requirements,
     step::{Step, heading},
 };
 
@@ -16,19 +17,32 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 5)]
         rounds: u32,
     },
+    /// Kill, freeze and stop the node that leads the most shards of a room that keeps its log itself: how long the writers
+    /// on the other nodes wait.
+    Failover {
+        /// Nodes of the room: 3, 5 or 7.
+        #[arg(long, default_value_t = 3)]
+        nodes: u32,
+        /// Rounds, interleaved.
+        #[arg(long, default_value_t = 10)]
+        rounds: u32,
+    },
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     requirements::ensure()?;
-    let programs = build::programs()?;
-    let bench_program = build::bench()?;
+    let Measuring { chat_node, bench: program } = build::measuring()?;
+    let step = |what: &str, rounds: u32| {
+        Step::new(program).args([what, "--rounds", &rounds.to_string(), "--chat-node"]).args([chat_node])
+    };
     match bench {
         Bench::Stateless { rounds } => {
             heading("a room over a store beside a bare relay");
-            Step::new(bench_program)
-                .args(["stateless", "--rounds", &rounds.to_string(), "--chat-node"])
-                .args([programs.chat_node])
-                .run()
+            step("stateless", *rounds).run()
+        }
+        Bench::Failover { nodes, rounds } => {
+            heading("a room that loses the node that leads the most");
+            step("failover", *rounds).args(["--nodes", &nodes.to_string()]).run()
         }
     }
 }

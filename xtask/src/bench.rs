@@ -27,6 +27,13 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 10)]
         rounds: u32,
     },
+    /// Acknowledged messages a second of rooms that keep their log themselves, one node and three, beside redis and, where
+    /// PATH has `nats-server`, JetStream, all of them flushing before they acknowledge.
+    Commit {
+        /// Rounds, interleaved.
+        #[arg(long, default_value_t = 5)]
+        rounds: u32,
+    },
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
@@ -43,6 +50,14 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Failover { nodes, rounds } => {
             heading("a room that loses the node that leads the most");
             step("failover", *rounds).args(["--nodes", &nodes.to_string()]).run()
+        }
+        Bench::Commit { rounds } => {
+            heading("rooms that keep their log themselves beside stores");
+            let step = step("commit", *rounds);
+            match requirements::find("nats-server") {
+                Some(server) => step.args(["--nats-server"]).args([server]).run(),
+                None => step.run(),
+            }
         }
     }
 }

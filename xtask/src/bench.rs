@@ -4,8 +4,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::{
-    build::{self, Measuring},
-    requirements,
+    build, requirements,
     step::{Step, heading},
 };
 
@@ -38,9 +37,11 @@ pub(crate) enum Bench {
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     requirements::ensure()?;
-    let Measuring { chat_node, bench: program } = build::measuring()?;
+    let programs = build::programs()?;
+    let bench_program = build::bench()?;
     let step = |what: &str, rounds: u32| {
-        Step::new(program).args([what, "--rounds", &rounds.to_string(), "--chat-node"]).args([chat_node])
+        let step = Step::new(bench_program).args([what, "--rounds", &rounds.to_string(), "--chat-node"]);
+        step.args([programs.chat_node])
     };
     match bench {
         Bench::Stateless { rounds } => {

@@ -32,17 +32,11 @@ pub(crate) fn programs() -> Result<Programs> {
     Ok(Programs { operator: release.join("operator"), chat_node: release.join("chat-node") })
 }
 
-/// What is measured, and the load generator, built alike.
-pub(crate) struct Measuring {
-    pub(crate) chat_node: PathBuf,
-    pub(crate) bench: PathBuf,
-}
-
-pub(crate) fn measuring() -> Result<Measuring> {
-    heading("chat node and load generator, static, for release");
-    static_release(&["chat-node", "bench"])?;
-    let release = target_dir().join(TARGET).join("release");
-    Ok(Measuring { chat_node: release.join("chat-node"), bench: release.join("bench") })
+/// The load generator, built as what it measures.
+pub(crate) fn bench() -> Result<PathBuf> {
+    heading("the load generator");
+    static_release(&["bench"])?;
+    Ok(target_dir().join(TARGET).join("release/bench"))
 }
 
 fn static_release(packages: &[&str]) -> Result<()> {

@@ -16,19 +16,49 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 5)]
         rounds: u32,
     },
+    /// Kill, freeze and stop the node that leads the most shards of a room that keeps its log itself: how long the writers
+    /// on the other nodes wait.
+    Failover {
+        /// Nodes of the room: 3, 5 or 7.
+        #[arg(long, default_value_t = 3)]
+        nodes: u32,
+        /// Rounds, interleaved.
+        #[arg(long, default_value_t = 10)]
+        rounds: u32,
+    },
+    /// Acknowledged messages a second of rooms that keep their log themselves, one node and three, beside redis and, where
+    /// PATH has `nats-server`, JetStream, all of them flushing before they acknowledge.
+    Commit {
+        /// Rounds, interleaved.
+        #[arg(long, default_value_t = 5)]
+        rounds: u32,
+    },
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     requirements::ensure()?;
     let programs = build::programs()?;
     let bench_program = build::bench()?;
+    let step = |what: &str, rounds: u32| {
+        let step = Step::new(bench_program).args([what, "--rounds", &rounds.to_string(), "--chat-node"]);
+        step.args([programs.chat_node])
+    };
     match bench {
         Bench::Stateless { rounds } => {
             heading("a room over a store beside a bare relay");
-            Step::new(bench_program)
-                .args(["stateless", "--rounds", &rounds.to_string(), "--chat-node"])
-                .args([programs.chat_node])
-                .run()
+            step("stateless", *rounds).run()
+        }
+        Bench::Failover { nodes, rounds } => {
+            heading("a room that loses the node that leads the most");
+            step("failover", *rounds).args(["--nodes", &nodes.to_string()]).run()
+        }
+        Bench::Commit { rounds } => {
+            heading("rooms that keep their log themselves beside stores");
+            let step = step("commit", *rounds);
+            match requirements::find("nats-server") {
+                Some(server) => step.args(["--nats-server"]).args([server]).run(),
+                None => step.run(),
+            }
         }
     }
 }

@@ -37,10 +37,11 @@ pub(crate) fn measure(page: &Path) -> Result<()> {
         .with_context(|| format!("cannot write {}", page.display()))
 }
 
-/// The part about cold starts that a page has, for whoever writes the rest anew.
-pub(crate) fn part_of(page: &Path) -> String {
+/// What a page has from this heading on, or else about cold starts: for whoever writes the rest anew.
+pub(crate) fn kept_of(page: &Path, from: &str) -> String {
     let text = fs::read_to_string(page).unwrap_or_default();
-    text.find(HEADING).map_or(String::new(), |at| format!("\n{}", &text[at..]))
+    let at = text.find(from).or_else(|| text.find(HEADING));
+    at.map_or(String::new(), |at| format!("\n{}", &text[at..]))
 }
 
 fn without_part(text: &str) -> &str {

@@ -58,7 +58,8 @@ fn missing(needed: &[Program]) -> Vec<&'static str> {
     needed.iter().filter(|(names, _)| !found(names)).map(|(_, package)| *package).collect()
 }
 
-fn find(program: &str) -> Option<PathBuf> {
+/// Where PATH has it.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }

@@ -95,12 +95,12 @@ pub(super) async fn drive<E: End>(greeted: Greeted, end: &mut E, options: &PeerO
                     }
                     give_back(&mut out);
                 }
-                Err(error) => break talk.lost(&error.to_string()),
+                Err(error) => break talk.lost(&in_words(&error)),
             },
             result = reader.read_buf(&mut talk.received), if listens => match result {
                 Ok(0) => break talk.lost("the other side closed the connection"),
                 Ok(_) => heard_at = Instant::now(),
-                Err(error) => break talk.lost(&error.to_string()),
+                Err(error) => break talk.lost(&in_words(&error)),
             },
             () = end.signal().notified() => {}
             result = cluster.changed() => {
@@ -200,6 +200,14 @@ impl Talk {
 
     fn lost(&self, words: &str) -> Ended {
         if self.met { Ended::Lost(words.into()) } else { Ended::Unmet(words.into()) }
+    }
+}
+
+/// A process that dies says nothing, and what TLS has to say of that is not for people.
+fn in_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "it broke off".to_owned(),
+        _ => error.to_string(),
     }
 }
 

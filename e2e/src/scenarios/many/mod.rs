@@ -48,12 +48,31 @@ pub struct Square {
     pub nodes: u64,
     pub least: u64,
     pub most: u64,
+    /// What coming to the most, and from there to the least, is called.
+    pub growth: &'static str,
+    pub shrinking: &'static str,
 }
 
 /// The room with the store that the operator runs.
-pub const PLAZA: Square = Square { name: "plaza", log: Log::ManagedStore, nodes: 4, least: 2, most: 8 };
+pub const PLAZA: Square = Square {
+    name: "plaza",
+    log: Log::ManagedStore,
+    nodes: 4,
+    least: 2,
+    most: 8,
+    growth: "2 → 8 nodes",
+    shrinking: "8 → 2 nodes",
+};
 /// The room whose nodes keep the log.
-pub(super) const FORUM: Square = Square { name: "forum", log: Log::Replicated, nodes: 3, least: 3, most: 5 };
+pub(super) const FORUM: Square = Square {
+    name: "forum",
+    log: Log::Replicated,
+    nodes: 3,
+    least: 3,
+    most: 5,
+    growth: "3 → 5 nodes",
+    shrinking: "5 → 3 nodes",
+};
 
 const WITHIN: Duration = Duration::from_secs(90);
 

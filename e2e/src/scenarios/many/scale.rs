@@ -12,7 +12,7 @@ pub(in crate::scenarios) async fn scaled_up_and_down(world: &mut World) -> Resul
     scale(world, most).await?;
     square(world).wait_nodes(most, WITHIN).await?;
     ensure!(act.gone(world).await?.is_empty(), "pods went where some were to come");
-    let up = act.end(world, "more nodes").await?;
+    let up = act.end(world, world.square.growth).await?;
 
     spread(world).await?;
     let act = Act::begin(world).await?;
@@ -20,7 +20,7 @@ pub(in crate::scenarios) async fn scaled_up_and_down(world: &mut World) -> Resul
     square(world).wait_nodes(least, WITHIN).await?;
     let gone = act.gone(world).await?.len() as u64;
     ensure!(gone == most - least, "{gone} of {most} pods went");
-    let down = act.end(world, "fewer nodes").await?;
+    let down = act.end(world, world.square.shrinking).await?;
 
     scale(world, nodes).await?;
     square(world).wait_nodes(nodes, WITHIN).await?;

@@ -107,15 +107,22 @@ impl Control {
 
     /// What this node leads goes to others. It may be given some of it again later, unless it ends.
     pub async fn hand_over(&self) -> Result<(), OrderError> {
-        if let Some(node) = self.node() {
-            node.retire(HAND_OVER_WITHIN).await;
+        let Some(node) = self.node() else { return Ok(()) };
+        if node.rest(HAND_OVER_WITHIN).await {
+            return Ok(());
         }
-        Ok(())
+        Err(OrderError::Failed(
+            "nobody takes over what this node leads: the others are gone, or decline".to_owned(),
+        ))
     }
 
-    /// The member is committed to leave the room, and this node is that member.
-    pub fn is_leaving(&self) -> bool {
-        self.node().is_some_and(|node| node.members().get(&node.me.0).is_some_and(|own| own.leaving))
+    /// This member is to leave the room, and its vote counts nowhere any more: as long as it does, others may need it.
+    pub fn may_end(&self) -> bool {
+        self.node().is_some_and(|node| {
+            let votes =
+                node.groups.iter().any(|group| group.membership().voter_ids().any(|id| id == node.me.0));
+            !votes && node.members().get(&node.me.0).is_some_and(|own| own.leaving)
+        })
     }
 
     /// For the node's status.

@@ -1,7 +1,6 @@
 //! Several nodes of a room in one process, over real sockets and directories.
 
 use std::{
-    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -11,20 +10,22 @@ use std::{
 
 use chat_log::{
     clock::SystemClock,
-    disk::{Disk, FileDisk},
+    disk::{Disk, FileDisk, memory::MemoryDisk},
     handle::OnFatal,
     shared::store::{Reader, Store, StoredEntry},
     wal::WalOptions,
 };
 use chat_raft::{
-    control::Control,
+    control::{Control, OrderError},
+    messages::{Announcement, Answer, Refusal, Request, decode, encode},
     open::{Opened, Options, Surroundings, open},
-    peers::PeerOptions,
+    peers::{Me, PeerOptions, Peers},
     store::RaftStore,
     types::PeerNode,
 };
 use chat_state::ids::{Index, MemberId, ShardId};
 use contract::status::Membership;
+use openraft_rt_tokio::TokioRuntime;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, runtime, time};
 
@@ -34,7 +35,10 @@ const SHARD: ShardId = ShardId(1);
 struct Seat {
     place: TempDir,
     name: String,
+    address: String,
     peers: Vec<String>,
+    /// In place of the directory.
+    memory: Option<MemoryDisk>,
     running: Option<Running>,
 }
 
@@ -51,7 +55,14 @@ static NUMBERS: AtomicU64 = AtomicU64::new(1);
 impl Seat {
     fn new(name: &str, peers: &[String]) -> Self {
         let place = tempfile::tempdir().expect("a directory");
-        Self { place, name: name.to_owned(), peers: peers.to_vec(), running: None }
+        Self {
+            place,
+            name: name.to_owned(),
+            address: String::new(),
+            peers: peers.to_vec(),
+            memory: None,
+            running: None,
+        }
     }
 
     fn start(&mut self) -> String {
@@ -76,7 +87,7 @@ impl Seat {
             peer_options: PeerOptions::default(),
         };
         let surroundings = Surroundings {
-            disk: disk(self.place.path()),
+            disk: self.disk(),
             clock: Arc::new(SystemClock::new()),
             listener: {
                 let _inside = runtime.enter();
@@ -92,7 +103,15 @@ impl Seat {
             drop(answer.send(opened));
         });
         self.running = Some(Running { control, runtime, opened, store: None, fatal });
+        self.address.clone_from(&address);
         address
+    }
+
+    fn disk(&self) -> Arc<dyn Disk> {
+        match &self.memory {
+            Some(memory) => Arc::new(memory.clone()),
+            None => Arc::new(FileDisk::open(self.place.path()).expect("a directory")),
+        }
     }
 
     fn running(&self) -> &Running {
@@ -124,7 +143,7 @@ impl Seat {
         runtime.shutdown_background();
         drop((store, control));
         // A process would be gone by now.
-        let disk = disk(self.place.path());
+        let disk = self.disk();
         while disk.lock().is_err() {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -137,10 +156,6 @@ impl Drop for Seat {
             running.runtime.shutdown_background();
         }
     }
-}
-
-fn disk(place: &Path) -> Arc<dyn Disk> {
-    Arc::new(FileDisk::open(place).expect("a directory"))
 }
 
 /// Looks until there is something.
@@ -156,7 +171,10 @@ async fn until<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
 
 /// Three nodes that have found each other, the first of which began the room.
 async fn three() -> Vec<Seat> {
-    let mut first = Seat::new("lounge-0", &[]);
+    three_from(Seat::new("lounge-0", &[])).await
+}
+
+async fn three_from(mut first: Seat) -> Vec<Seat> {
     let address = first.start();
     let member = first.member().await;
     first.control().found(member).await.expect("founded");
@@ -182,6 +200,8 @@ async fn append(seat: &Seat, text: &str) -> Index {
         if let Ok(index) = seat.store().append(SHARD, text.as_bytes().into()).await {
             return index;
         }
+        // Some refusals are quick.
+        time::sleep(Duration::from_millis(20)).await;
     }
     panic!("{text} was not appended");
 }
@@ -236,4 +256,126 @@ async fn any_one_node_may_die_and_come_back() {
     for seat in &seats {
         assert_eq!(*seat.running().fatal.lock().expect("whole"), None);
     }
+}
+
+#[tokio::test]
+async fn those_that_were_told_to_hand_over_lead_when_there_is_nobody_else() {
+    let mut seats = three().await;
+    for seat in &seats {
+        // The last has nobody who takes it.
+        let _ = seat.control().hand_over().await;
+    }
+    for (n, seat) in seats.iter().enumerate() {
+        append(seat, &format!("all rest {n}")).await;
+    }
+    seats[0].kill();
+    append(&seats[1], "and one is gone").await;
+}
+
+#[tokio::test]
+async fn nothing_is_handed_to_a_node_that_declines() {
+    let seats = three().await;
+    // Now the third is the only one that takes anything.
+    for seat in &seats[..2] {
+        seat.control().hand_over().await.expect("others take it");
+    }
+    let own = format!("{:016x}", seats[2].member().await.0);
+    let terms = || -> Option<Vec<u64>> {
+        let groups = seats[2].control().cluster().groups;
+        groups
+            .iter()
+            .all(|group| group.leader == own)
+            .then(|| groups.iter().map(|group| group.term).collect())
+    };
+    let before = until("the third leads everything", terms).await;
+    // By now it has led long enough to give some of it to those that should lead, which rest.
+    time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(terms(), Some(before), "it leads on, without a pause");
+    append(&seats[2], "as before").await;
+}
+
+#[tokio::test]
+async fn the_last_member_that_stays_cannot_be_dismissed() {
+    let seats = three().await;
+    let mut members = Vec::new();
+    for seat in &seats {
+        members.push(seat.member().await);
+    }
+    let control = seats[0].control();
+    for member in &members[1..] {
+        while control.dismiss(*member).await.is_err() {
+            time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    let refused = loop {
+        match control.dismiss(members[0]).await {
+            Err(OrderError::Failed(_)) => time::sleep(Duration::from_millis(50)).await,
+            other => break other,
+        }
+    };
+    assert!(matches!(&refused, Err(OrderError::Refused(_))), "{refused:?}");
+    append(&seats[0], "the room goes on").await;
+}
+
+struct Full(MemoryDisk);
+
+impl Drop for Full {
+    fn drop(&mut self) {
+        self.0.fail_writes_full(false);
+    }
+}
+
+#[tokio::test]
+async fn a_leader_with_a_full_disk_lets_others_lead_and_nobody_waits_for_it() {
+    let disk = MemoryDisk::new();
+    let mut first = Seat::new("lounge-0", &[]);
+    first.memory = Some(disk.clone());
+    let seats = three_from(first).await;
+    // What waits for space ends when there is some: also when this fails.
+    let full = Full(disk);
+    full.0.fail_writes_full(true);
+    for n in 0..20 {
+        append(&seats[1 + n % 2], &format!("message {n}")).await;
+    }
+    until("the full one leads nothing", || {
+        let cluster = seats[1].control().cluster();
+        let its = seats[0].control().member()?;
+        cluster.groups.iter().all(|group| group.leader != format!("{:016x}", its.0)).then_some(())
+    })
+    .await;
+    drop(full);
+    append(&seats[0], "there is space again").await;
+    assert_eq!(read_to(&seats[0], "there is space again").await.len(), 21);
+}
+
+#[tokio::test]
+async fn a_leader_that_may_have_been_followed_by_another_tells_nobody_that_it_was_removed() {
+    let mut seats = three().await;
+    let leader = until("one leads the directory", || {
+        let own = |seat: &Seat| seat.control().member().map(|own| format!("{:016x}", own.0));
+        seats.iter().position(|seat| own(seat).as_ref() == Some(&seat.control().cluster().groups[0].leader))
+    })
+    .await;
+    // A member of whom the others might have heard in the meantime.
+    let me = Me {
+        room: "lounge".to_owned(),
+        member: MemberId(77),
+        name: "lounge-7".to_owned(),
+        advertise: "127.0.0.1:1".to_owned(),
+    };
+    let peers = Peers::new(me, None, PeerOptions::default());
+    let node = PeerNode { name: "lounge-7".to_owned(), ..PeerNode::default() };
+    let announcement = Announcement { node, shards: 2, cluster: None, has_log: true };
+    let request = encode(&Request::<TokioRuntime>::Announce(announcement));
+    let ask = || peers.ask(&seats[leader].address, request.clone(), Duration::from_secs(2));
+    let answer = |body: &[u8]| decode::<Answer<TokioRuntime>>(body).expect("an answer");
+    let (_, told) = ask().await.expect("answered");
+    assert!(matches!(answer(&told), Answer::Refused(Refusal::Removed)), "{:?}", answer(&told));
+
+    let address = seats[leader].address.clone();
+    for n in (0..3).filter(|n| *n != leader) {
+        seats[n].kill();
+    }
+    let (_, told) = peers.ask(&address, request, Duration::from_secs(2)).await.expect("answered");
+    assert!(!matches!(answer(&told), Answer::Refused(Refusal::Removed)), "it does not know whether it leads");
 }

@@ -31,6 +31,9 @@ const LAG: u64 = 256;
 /// Whoever has answered the group's leader within this time is there.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
+/// Other voters are chosen when they were wanted for so long: whoever died a moment ago was noticed by then.
+const CONSIDER_FOR: Duration = Duration::from_millis(1_200);
+
 /// A step that was not committed by then is tried again.
 const STEP_WITHIN: Duration = Duration::from_secs(10);
 
@@ -139,6 +142,7 @@ pub fn next(view: &View) -> Option<Step> {
 /// Looks after what this node leads, until it is dropped.
 pub async fn tend(node: Arc<Node>) {
     let mut led_since = vec![None; node.groups.len()];
+    let mut considered: Vec<Option<(Step, Duration)>> = vec![None; node.groups.len()];
     for look in 0_u32.. {
         time::sleep(LOOK_EVERY).await;
         if node.is_retiring() {
@@ -150,15 +154,29 @@ pub async fn tend(node: Arc<Node>) {
         } else if look.is_multiple_of(CALL_EVERY) {
             node.roster().call(node.now());
         }
-        for ((shard, group), led_since) in node.shards().zip(&node.groups).zip(&mut led_since) {
+        let mine = led_since.iter_mut().zip(&mut considered);
+        for ((shard, group), (led_since, considered)) in node.shards().zip(&node.groups).zip(mine) {
             if !group.leads(node.me.0) {
-                *led_since = None;
+                (*led_since, *considered) = (None, None);
                 continue;
             }
             let since = *led_since.get_or_insert(node.now());
             let settled = node.now().saturating_sub(since) >= LEAD_FOR;
             let view = view(&node, shard, group, settled);
-            let Some(step) = next(&view) else { continue };
+            let Some(step) = next(&view) else {
+                *considered = None;
+                continue;
+            };
+            if matches!(step, Step::Voters(_)) {
+                let (_, since) = match considered.take() {
+                    Some(before) if before.0 == step => considered.insert(before),
+                    _ => considered.insert((step.clone(), node.now())),
+                };
+                if node.now().saturating_sub(*since) < CONSIDER_FOR {
+                    continue;
+                }
+            }
+            *considered = None;
             tracing::debug!(%shard, ?step, "tending");
             match time::timeout(STEP_WITHIN, take(&node, shard, group, step.clone())).await {
                 Ok(Ok(())) => {}

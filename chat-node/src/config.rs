@@ -254,7 +254,7 @@ mod tests {
                 "listeners: {irc: {address: '6667'}}",
                 "listeners.irc.address: must be an IP address and a port, such as 0.0.0.0:6667 (line 1)",
             ),
-            ("log: {paper: {}}", "log: is `paper`, must be one of local, valkey (line 1)"),
+            ("log: {paper: {}}", "log: is `paper`, must be one of local, valkey, raft (line 1)"),
             ("log: {}", "log: must have one key (line 1)"),
             ("log: {local: {shards: 1}, valkey: {}}", "log: must have one key: keep one of them (line 1)"),
             ("chat: {channels: '#a'}", "chat.channels: must be a list, such as `[first, second]` (line 1)"),

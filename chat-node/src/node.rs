@@ -392,7 +392,7 @@ impl Waiting {
 /// Until the room lets this member go.
 async fn dismissed(cluster: Option<&Control>) {
     let Some(cluster) = cluster else { return std::future::pending().await };
-    while !cluster.is_leaving() {
+    while !cluster.may_end() {
         time::sleep(LOOK_EVERY).await;
     }
 }

@@ -14,9 +14,11 @@ pub const STATUS: &str = "/v1/status";
 /// it did or had done so; 409 with a reason otherwise. Said once in the life of a room, or there are two of it.
 pub const FOUND: &str = "/v1/found";
 /// DELETE `/v1/members/ID` (hexadecimal): the member gives its shards to others, then leaves the room's nodes. 202 when that
-/// is ordered; [`Cluster::members`] shows when it is done. 404 when there is no such member. Any node takes it.
+/// is ordered; [`Cluster::members`] shows when it is done. 404 when there is no such member, 409 when it is the last that stays.
+/// Any node takes it. It serves until its votes are given to others: that waits for a majority of those that stay.
 pub const MEMBERS: &str = "/v1/members/";
-/// POST, without a body: this node hands the shards that it leads to others. 200 when it leads none.
+/// POST, without a body: this node hands the shards that it leads to others, and for half a minute none are handed to it. 200
+/// when it leads none that has another voter; 503 when nobody takes them.
 pub const TRANSFER_LEADER: &str = "/v1/transfer-leader";
 
 /// Body of [`FOUND`].

@@ -16,8 +16,8 @@ use tokio::time;
 use crate::{
     machine::{OnDisk, Place},
     messages::{Announcement, Beat, Offer, Piece, Refusal, Welcome, decode, encode},
-    node::{Group, Node},
-    types::{Batch, PeerNode, SnapshotMeta, Types, Vote},
+    node::{Announced, Group, Node},
+    types::{Batch, SnapshotMeta, Types, Vote},
 };
 
 type Request = crate::messages::Request<TokioRuntime>;
@@ -52,7 +52,8 @@ impl Node {
                 Err(failed) => failed,
             },
             Request::TransferLeader(group, rpc) => match self.of(group) {
-                Ok(_) if self.is_retiring() => {
+                // Those that are not meant are told too: they need not wait for the leader that goes.
+                Ok(_) if rpc.to_node_id() == &self.me.0 && self.is_retiring() => {
                     Answer::TransferLeader(Err("this node is about to end".to_owned()))
                 }
                 Ok(group) => or_failed(
@@ -73,7 +74,7 @@ impl Node {
                 }
                 Answer::NotLeader(self.directory().leader())
             }
-            Request::Announce(announcement) => self.let_in(from, announcement),
+            Request::Announce(announcement) => self.let_in(from, announcement).await,
             Request::Dismiss(member) => self.dismiss_here(member).await,
             Request::Committed(group) => match self.of(group) {
                 Ok(group) => committed(group).await,
@@ -82,6 +83,10 @@ impl Node {
             Request::Offer(group, offer) => self.take_offer(from, ShardId(group), offer),
             Request::Piece(group, piece) => self.take_piece(from, ShardId(group), piece),
             Request::Install(group, vote) => self.install(from, ShardId(group), vote).await,
+            Request::WouldLead(group) => match self.of(group) {
+                Ok(_) => self.declines().map_or(Answer::Done, |why| Answer::Failed(why.to_owned())),
+                Err(failed) => failed,
+            },
         }
     }
 
@@ -128,7 +133,7 @@ impl Node {
     }
 
     /// A node says who it is: a new one that wants to come in, or a member that may have moved.
-    fn let_in(&self, from: MemberId, announcement: Announcement) -> Answer {
+    async fn let_in(&self, from: MemberId, announcement: Announcement) -> Answer {
         if !self.directory().leads(self.me.0) {
             return self.whom_to_ask();
         }
@@ -144,7 +149,7 @@ impl Node {
         let members = self.members();
         let known = members.get(&from.0);
         if known.is_none() && has_log {
-            return Answer::Refused(Refusal::Removed);
+            return self.removed(from).await;
         }
         if known.is_none()
             && let Some((other, _)) = members.iter().find(|(_, other)| other.name == node.name)
@@ -155,12 +160,28 @@ impl Node {
             ));
         }
         // Whoever tends the directory's group adds it, or describes it anew.
-        let leaving = known.is_some_and(|known| known.leaving);
-        self.announced().insert(from.0, PeerNode { leaving, ..node });
+        self.announced().insert(from.0, Announced { node, was_member: known.is_some() });
         let mut roster = self.roster();
         roster.heard(from.0, None, self.now());
         let roster = roster.known().clone();
         Answer::Welcome(Welcome { cluster: self.cluster.0, members: members.into_iter().collect(), roster })
+    }
+
+    /// To a member that is not known. It throws away what it has when it hears that it was removed: so that is said only of a
+    /// membership that is committed, by whoever leads beyond doubt.
+    async fn removed(&self, member: MemberId) -> Answer {
+        let committed = match committed(self.directory()).await {
+            Answer::Committed(committed) => committed,
+            Answer::NotLeader(_) => return self.whom_to_ask(),
+            other => return other,
+        };
+        let metrics = self.directory().metrics();
+        let stored = &metrics.membership_config;
+        let is_committed = stored.log_id().is_some_and(|at| at.index < committed);
+        if is_committed && stored.nodes().all(|(id, _)| *id != member.0) {
+            return Answer::Refused(Refusal::Removed);
+        }
+        Answer::Failed("the room's members change at the moment".to_owned())
     }
 
     fn whom_to_ask(&self) -> Answer {
@@ -176,13 +197,18 @@ impl Node {
         if !self.directory().leads(self.me.0) {
             return Answer::NotLeader(self.directory().leader());
         }
-        let Some(mut node) = self.members().remove(&member) else {
-            return Answer::Refused(Refusal::Because(format!(
-                "there is no member {member:016x} in this room"
-            )));
+        let mut others = self.members();
+        let Some(mut node) = others.remove(&member) else {
+            return Answer::Refused(Refusal::NoSuchMember);
         };
         if node.leaving {
             return Answer::Done;
+        }
+        if others.values().all(|other| other.leaving) {
+            return Answer::Refused(Refusal::Because(
+                "it is the last member that stays, and the room would end with it: add another one first"
+                    .to_owned(),
+            ));
         }
         node.leaving = true;
         self.announced().remove(&member);

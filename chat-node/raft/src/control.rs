@@ -108,10 +108,12 @@ impl Control {
     /// What this node leads goes to others. It may be given some of it again later.
     pub async fn hand_over(&self) -> Result<(), OrderError> {
         let Some(node) = self.node() else { return Ok(()) };
-        if node.hand_over(HAND_OVER_WITHIN).await {
+        if node.rest(HAND_OVER_WITHIN).await {
             return Ok(());
         }
-        Err(OrderError::Failed("nobody has taken over all of it yet".to_owned()))
+        Err(OrderError::Failed(
+            "nobody takes over what this node leads: the others are gone, or decline".to_owned(),
+        ))
     }
 
     /// This node is about to end: what it leads goes to others, and it leads nothing again.
@@ -121,9 +123,13 @@ impl Control {
         }
     }
 
-    /// The member is committed to leave the room, and this node is that member.
-    pub fn is_leaving(&self) -> bool {
-        self.node().is_some_and(|node| node.members().get(&node.me.0).is_some_and(|own| own.leaving))
+    /// This member is to leave the room, and its vote counts nowhere any more: as long as it does, others may need it.
+    pub fn may_end(&self) -> bool {
+        self.node().is_some_and(|node| {
+            let votes =
+                node.groups.iter().any(|group| group.membership().voter_ids().any(|id| id == node.me.0));
+            !votes && node.members().get(&node.me.0).is_some_and(|own| own.leaving)
+        })
     }
 
     /// For the node's status.

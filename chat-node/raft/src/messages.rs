@@ -39,6 +39,9 @@ pub enum Request<R: AsyncRuntime> {
     Offer(u16, Offer),
     Piece(u16, Piece),
     Install(u16, Vote),
+    /// Whether this node would take over the lead of a group. Asked first: a leader that has begun to hand over takes nothing
+    /// more, even when the other does not want it.
+    WouldLead(u16),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -72,6 +75,8 @@ pub enum Refusal {
     DiskFull,
     /// The member left the room at some time, and cannot come back as what it was.
     Removed,
+    /// There is no such member.
+    NoSuchMember,
     /// In words, for whoever runs the node.
     Because(String),
 }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -21,6 +21,7 @@ use openraft::{
     errors::Fatal,
     metrics::RaftMetrics,
 };
+use openraft_rt_tokio::TokioRuntime;
 use tokio::{sync::Notify, time};
 
 use crate::{
@@ -28,6 +29,7 @@ use crate::{
     group_log::{GroupLog, Held},
     journal::{Journal, JournalThread, Pulse},
     machine::{Machine, Place},
+    messages::{Answer, Request, decode, encode},
     network::Network,
     peers::Peers,
     roster::Roster,
@@ -42,10 +44,24 @@ const ELECTION_MS: (u64, u64) = (300, 500);
 /// A leader that did not hear of a majority for so long does not know whether it still leads.
 const QUORUM_WITHIN: Duration = Duration::from_millis(1_500);
 
+/// Whoever is asked to take over a group says so within this time, or is not given it.
+const CONSENT_WITHIN: Duration = Duration::from_millis(300);
+/// A node that was told to hand over is given nothing for so long: by then whoever told it has ended it, or does not want to.
+const REST_FOR: Duration = Duration::from_secs(30);
+/// A write that lasts so long says that the disk stands still.
+const STALLED_AFTER: Duration = Duration::from_secs(2);
+
 /// One shard's group.
 pub struct Group {
     pub raft: Raft<Types, Machine>,
     pub machine: Machine,
+}
+
+/// A node as it described itself.
+pub(crate) struct Announced {
+    pub(crate) node: PeerNode,
+    /// It was a member meanwhile: when it is none any more it was let go of, and does not wait to come in.
+    pub(crate) was_member: bool,
 }
 
 /// What a node is started with.
@@ -68,11 +84,13 @@ pub struct Node {
     /// Rung when something was applied.
     pub news: Arc<Notify>,
     /// Nodes as they described themselves to the directory's leader; those that are new wait to be added.
-    announced: Mutex<BTreeMap<u64, PeerNode>>,
+    announced: Mutex<BTreeMap<u64, Announced>>,
     arrivals: Mutex<Arrivals>,
     roster: Mutex<Roster>,
     /// This node is about to end, and leads nothing any more.
     retiring: AtomicBool,
+    /// Until then, in monotonic milliseconds, it takes over nothing from others.
+    rests_until: AtomicU64,
     /// The writing thread ends with the last of these, then the directory is free.
     _journal: Arc<JournalThread>,
 }
@@ -113,6 +131,7 @@ impl Node {
             announced: Mutex::default(),
             roster: Mutex::default(),
             retiring: AtomicBool::new(false),
+            rests_until: AtomicU64::new(0),
             _journal: journal,
         }))
     }
@@ -133,7 +152,7 @@ impl Node {
         self.roster.lock().expect("no thread panics while it holds the roster")
     }
 
-    pub(crate) fn announced(&self) -> MutexGuard<'_, BTreeMap<u64, PeerNode>> {
+    pub(crate) fn announced(&self) -> MutexGuard<'_, BTreeMap<u64, Announced>> {
         self.announced.lock().expect("no thread panics while it holds what was announced")
     }
 
@@ -149,7 +168,7 @@ impl Node {
         self.retiring.load(Ordering::Relaxed)
     }
 
-    /// Everybody in the directory's membership, as far as this node knows.
+    /// Everybody in the directory's membership, as far as this node knows, and whether it is committed to go.
     pub fn members(&self) -> BTreeMap<u64, PeerNode> {
         self.directory().members()
     }
@@ -163,21 +182,46 @@ impl Node {
         }
     }
 
-    /// This node is about to end: it hands over what it leads, and leads nothing again.
+    /// Whether this node can keep what it is given: its disk has space, and answers.
+    pub fn keeps_up(&self) -> bool {
+        let busy = self.pulse.busy_since_ms().map(Duration::from_millis);
+        !self.pulse.is_full() && busy.is_none_or(|since| self.now().saturating_sub(since) < STALLED_AFTER)
+    }
+
+    /// Why this node should not lead more than it does, if there is a reason.
+    pub(crate) fn declines(&self) -> Option<&'static str> {
+        if self.is_retiring() {
+            return Some("this node is about to end");
+        }
+        if self.now() < Duration::from_millis(self.rests_until.load(Ordering::Relaxed)) {
+            return Some("this node was told a moment ago to hand over what it leads");
+        }
+        (!self.keeps_up()).then_some("the disk of this node is full, or stands still")
+    }
+
+    /// Hands what this node leads to others, and leads nothing again. Waits until that is done, within bounds.
     pub async fn retire(&self, within: Duration) {
         self.retiring.store(true, Ordering::Relaxed);
         for group in &self.groups {
             group.raft.runtime_config().elect(false);
         }
-        if !self.hand_over(within).await {
+        if !self.hand_over_all(within).await {
             tracing::warn!(
                 "not all shards could be handed over; the others elect leaders when this node is gone"
             );
         }
     }
 
-    /// Hands what this node leads to others. Whether that was done within the time; it may be given some of it again.
-    pub async fn hand_over(&self, within: Duration) -> bool {
+    /// Hands what this node leads to others, and is given nothing for a while. It leads again before if it is elected: then
+    /// there is nobody else. Gives whether it is done.
+    pub async fn rest(&self, within: Duration) -> bool {
+        let until = u64::try_from((self.now() + REST_FOR).as_millis()).unwrap_or(u64::MAX);
+        self.rests_until.store(until, Ordering::Relaxed);
+        self.hand_over_all(within).await
+    }
+
+    /// Gives whether nothing is left that others could lead.
+    async fn hand_over_all(&self, within: Duration) -> bool {
         let handing_over = async {
             loop {
                 let mut left = 0;
@@ -185,11 +229,13 @@ impl Node {
                     if !group.leads(self.me.0) {
                         continue;
                     }
-                    let Some(to) = self.successor(group) else { continue };
+                    if self.successors(group).is_empty() {
+                        continue;
+                    }
                     left += 1;
-                    tracing::debug!(%shard, to, "handing over");
-                    // Its core has ended when this fails; then there is nothing to hand over.
-                    let _ = group.raft.trigger().transfer_leader(to).await;
+                    if let Err(reason) = self.step_aside(shard, group).await {
+                        tracing::debug!(%shard, reason, "nobody takes it over yet");
+                    }
                 }
                 if left == 0 {
                     return;
@@ -200,19 +246,50 @@ impl Node {
         time::timeout(within, handing_over).await.is_ok()
     }
 
-    /// A write to this node's disk has not come to its end for so long.
-    pub(crate) fn disk_stands_still(&self, limit: Duration) -> bool {
-        let since = self.pulse.busy_since_ms().map(Duration::from_millis);
-        since.is_some_and(|since| self.now().saturating_sub(since) >= limit)
-    }
-
-    /// The voter that has most of the log.
-    pub(crate) fn successor(&self, group: &Group) -> Option<u64> {
+    /// The other voters, those first that are there and have most of the log.
+    fn successors(&self, group: &Group) -> Vec<u64> {
         let metrics = group.metrics();
         let alive = self.roster().known().members.clone();
-        let voters: Vec<_> = metrics.membership_config.voter_ids().filter(|id| *id != self.me.0).collect();
         let matched = |id: &u64| metrics.replication.as_ref().and_then(|of| of.get(id).copied().flatten());
-        voters.into_iter().max_by_key(|id| (alive.contains(id), matched(id)))
+        let mut voters: Vec<_> =
+            metrics.membership_config.voter_ids().filter(|id| *id != self.me.0).collect();
+        voters.sort_by_key(|id| std::cmp::Reverse((alive.contains(id), matched(id))));
+        voters
+    }
+
+    /// Hands a group to whichever other voter takes it.
+    pub(crate) async fn step_aside(&self, shard: ShardId, group: &Group) -> Result<(), String> {
+        let mut trouble = "it has no other voter".to_owned();
+        for to in self.successors(group) {
+            match self.hand_over(shard, group, to).await {
+                Ok(()) => return Ok(()),
+                Err(reason) => trouble = reason,
+            }
+        }
+        Err(trouble)
+    }
+
+    /// Hands a group to another voter, if that one is there and wants it.
+    pub(crate) async fn hand_over(&self, shard: ShardId, group: &Group, to: u64) -> Result<(), String> {
+        let request = encode(&Request::<TokioRuntime>::WouldLead(shard.0));
+        let answer = self.peers.call(MemberId(to), request, CONSENT_WITHIN).await;
+        match decode(&answer.map_err(|error| error.to_string())?)? {
+            Answer::<TokioRuntime>::Done => {}
+            Answer::Failed(reason) => return Err(reason),
+            other => return Err(format!("an answer to something else: {other:?}")),
+        }
+        tracing::debug!(%shard, to, "handing over");
+        group.raft.trigger().transfer_leader(to).await.map_err(|error| error.to_string())
+    }
+
+    /// Why a group ended by itself, if one did: without it the node would only seem to serve.
+    pub fn ended_group(&self) -> Option<String> {
+        let ended =
+            |(shard, group): (ShardId, &Group)| match &group.raft.metrics().borrow_watched().running_state {
+                Ok(()) => None,
+                Err(fatal) => Some(format!("the group of shard {shard} ended: {fatal}")),
+            };
+        self.shards().zip(&self.groups).find_map(ended).filter(|_| !self.is_retiring())
     }
 
     /// Ends the groups.

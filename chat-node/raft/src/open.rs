@@ -268,7 +268,7 @@ impl<W: Fn(String)> Life<'_, W> {
             // The listener's task goes on with it.
             let _tasks = tasks;
             let reason = announcing.go_on().await;
-            say_fatal(&on_fatal, reason);
+            say_fatal(&on_fatal, &reason);
         });
         Ok(Opened { store: RaftStore::new(node), member, lineage, extents, snapshots })
     }
@@ -470,12 +470,15 @@ impl Announcing {
     }
 
     /// As long as the node serves. Gives why it has to end.
-    async fn go_on(self) -> &'static str {
+    async fn go_on(self) -> String {
         loop {
             time::sleep(ANNOUNCE_EVERY).await;
+            if let Some(reason) = self.node.ended_group() {
+                return reason;
+            }
             self.node.learn_addresses();
             match self.announce().await {
-                Err(Knock::Removed) => return "the room let go of this member",
+                Err(Knock::Removed) => return "the room let go of this member".to_owned(),
                 Ok(()) | Err(Knock::Nobody(_)) => {}
             }
         }

@@ -240,7 +240,10 @@ impl RaftStore {
     pub async fn dismiss(node: &Node, member: u64) -> Result<(), OrderError> {
         match Self::ask_leader(node, ShardId::DIRECTORY, || Request::Dismiss(member), APPEND_WITHIN).await {
             Ok(Answer::Done) => Ok(()),
-            Ok(Answer::Refused(Refusal::Because(reason))) => Err(OrderError::Unknown(reason)),
+            Ok(Answer::Refused(Refusal::Because(reason))) => Err(OrderError::Refused(reason)),
+            Ok(Answer::Refused(Refusal::NoSuchMember)) => {
+                Err(OrderError::Unknown(format!("there is no member {member:016x} in this room")))
+            }
             Ok(other) => Err(OrderError::Failed(format!("an answer to something else: {other:?}"))),
             Err(reason) => Err(OrderError::Failed(reason)),
         }

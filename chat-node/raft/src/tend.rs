@@ -11,11 +11,11 @@ use std::{
 };
 
 use chat_state::ids::ShardId;
-use openraft::{ChangeMembers, LogIdOptionExt, metrics::RaftMetrics};
+use openraft::{ChangeMembers, LogIdOptionExt, async_runtime::Instant, metrics::RaftMetrics};
 use tokio::time;
 
 use crate::{
-    node::{Group, Node},
+    node::{Announced, Group, Node},
     placement,
     types::{Membership, PeerNode, Types},
 };
@@ -28,14 +28,17 @@ const CALL_EVERY: u32 = 5;
 /// A learner that lacks no more than this many entries gets its vote.
 const LAG: u64 = 256;
 
+/// Whoever has answered the group's leader within this time is there.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Other voters are chosen when they were wanted for so long: whoever died a moment ago was noticed by then.
+const CONSIDER_FOR: Duration = Duration::from_millis(1_200);
+
 /// A step that was not committed by then is tried again.
 const STEP_WITHIN: Duration = Duration::from_secs(10);
 
 /// A leader stays for so long before it gives the group to the one that should lead.
 const LEAD_FOR: Duration = Duration::from_secs(5);
-
-/// A disk that did not finish a write for so long stands still; heartbeats go on, so nobody else would notice.
-const STALLED_AFTER: Duration = Duration::from_secs(2);
 
 /// What is to be done for a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +50,8 @@ pub enum Step {
     Voters(BTreeSet<u64>),
     Remove(u64),
     HandOver(u64),
+    /// To any voter that takes it.
+    StepAside,
 }
 
 /// What the leader of a group knows.
@@ -70,10 +75,16 @@ pub struct View {
     pub serving: BTreeSet<u64>,
     /// It has led for a while.
     pub settled: bool,
+    /// Its own disk is full, or stands still.
+    pub stalled: bool,
 }
 
 /// The next step, if there is one. Pure.
 pub fn next(view: &View) -> Option<Step> {
+    let there = |id: &u64| *id == view.me || (view.current.contains(id) && view.alive.contains(id));
+    if view.stalled && view.joint.iter().flatten().any(|id| *id != view.me && there(id)) {
+        return Some(Step::StepAside);
+    }
     let [voters] = &view.joint[..] else {
         return view.joint.last().cloned().map(Step::Finish);
     };
@@ -96,12 +107,12 @@ pub fn next(view: &View) -> Option<Step> {
         .collect();
     let wanted: BTreeSet<_> = placement::voters(view.group, view.tolerate, &may_vote).into_iter().collect();
     if !wanted.is_empty() && wanted != *voters {
-        let ready = wanted.iter().all(|id| voters.contains(id) || view.current.contains(id));
+        // Nor is a set chosen of which most are not there: the change itself would stand still, and the group with it.
+        let ready = wanted.iter().all(|id| voters.contains(id) || view.current.contains(id))
+            && wanted.iter().filter(|id| there(id)).count() * 2 > wanted.len();
         if !wanted.contains(&view.me) {
             // Who leads goes last: another voter of both sets leads the change.
-            let to =
-                wanted.intersection(voters).find(|id| view.current.contains(id) && view.alive.contains(id));
-            if let Some(to) = to {
+            if let Some(to) = wanted.intersection(voters).find(|id| ready && there(id)) {
                 return Some(Step::HandOver(*to));
             }
             // Nobody of the old voters stays: first the new ones come beside this one.
@@ -125,36 +136,49 @@ pub fn next(view: &View) -> Option<Step> {
         return Some(Step::Remove(*id));
     }
     let leader = placement::leader(view.group, voters)?;
-    let can_lead = view.current.contains(&leader) && view.alive.contains(&leader);
-    (leader != view.me && view.settled && can_lead).then_some(Step::HandOver(leader))
+    (leader != view.me && view.settled && there(&leader)).then_some(Step::HandOver(leader))
 }
 
 /// Looks after what this node leads, until it is dropped.
 pub async fn tend(node: Arc<Node>) {
     let mut led_since = vec![None; node.groups.len()];
+    let mut considered: Vec<Option<(Step, Duration)>> = vec![None; node.groups.len()];
     for look in 0_u32.. {
         time::sleep(LOOK_EVERY).await;
         if node.is_retiring() {
             return;
         }
-        if look.is_multiple_of(CALL_EVERY) && node.directory().leads(node.me.0) {
+        if !node.directory().leads(node.me.0) {
+            // Said to a leader that was: whoever leads now is told as well, and knows what became of it.
+            node.announced().clear();
+        } else if look.is_multiple_of(CALL_EVERY) {
             node.roster().call(node.now());
         }
-        for ((shard, group), led_since) in node.shards().zip(&node.groups).zip(&mut led_since) {
+        let mine = led_since.iter_mut().zip(&mut considered);
+        for ((shard, group), (led_since, considered)) in node.shards().zip(&node.groups).zip(mine) {
             if !group.leads(node.me.0) {
-                *led_since = None;
+                (*led_since, *considered) = (None, None);
                 continue;
             }
             let since = *led_since.get_or_insert(node.now());
             let settled = node.now().saturating_sub(since) >= LEAD_FOR;
-            let step = if node.disk_stands_still(STALLED_AFTER) {
-                node.successor(group).map(Step::HandOver)
-            } else {
-                next(&view(&node, shard, group, settled))
+            let view = view(&node, shard, group, settled);
+            let Some(step) = next(&view) else {
+                *considered = None;
+                continue;
             };
-            let Some(step) = step else { continue };
+            if matches!(step, Step::Voters(_)) {
+                let (_, since) = match considered.take() {
+                    Some(before) if before.0 == step => considered.insert(before),
+                    _ => considered.insert((step.clone(), node.now())),
+                };
+                if node.now().saturating_sub(*since) < CONSIDER_FOR {
+                    continue;
+                }
+            }
+            *considered = None;
             tracing::debug!(%shard, ?step, "tending");
-            match time::timeout(STEP_WITHIN, take(group, step.clone())).await {
+            match time::timeout(STEP_WITHIN, take(&node, shard, group, step.clone())).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     tracing::debug!(%shard, ?step, error, "a step was not taken; it is tried again");
@@ -167,15 +191,16 @@ pub async fn tend(node: Arc<Node>) {
     }
 }
 
-async fn take(group: &Group, step: Step) -> Result<(), String> {
+async fn take(node: &Node, shard: ShardId, group: &Group, step: Step) -> Result<(), String> {
     let raft = &group.raft;
     let change = match step {
         Step::AddLearner(id, node) => {
             return raft.add_learner(id, node, false).await.map(drop).map_err(|error| error.to_string());
         }
         Step::HandOver(to) => {
-            return raft.trigger().transfer_leader(to).await.map_err(|error| error.to_string());
+            return node.hand_over(shard, group, to).await;
         }
+        Step::StepAside => return node.step_aside(shard, group).await,
         Step::Finish(voters) | Step::Voters(voters) => ChangeMembers::ReplaceAllVoters(voters),
         Step::Describe(nodes) => ChangeMembers::SetNodes(nodes),
         Step::Remove(id) => ChangeMembers::RemoveNodes(BTreeSet::from([id])),
@@ -188,7 +213,8 @@ fn view(node: &Node, shard: ShardId, group: &Group, settled: bool) -> View {
     let metrics = group.metrics();
     let membership = metrics.membership_config.membership().clone();
     let nodes: BTreeMap<_, _> = membership.nodes().map(|(id, node)| (*id, node.clone())).collect();
-    let members = if shard.is_directory() { directory_members(node, &nodes) } else { node.members() };
+    let members =
+        if shard.is_directory() { directory_members(&nodes, &mut node.announced()) } else { node.members() };
     let elsewhere = node
         .groups
         .iter()
@@ -211,15 +237,23 @@ fn view(node: &Node, shard: ShardId, group: &Group, settled: bool) -> View {
         alive,
         serving: roster.lives.into_keys().collect(),
         settled,
+        stalled: !node.keeps_up(),
     }
 }
 
 /// The members as they described themselves last, and those that wait to come in.
-fn directory_members(node: &Node, nodes: &BTreeMap<u64, PeerNode>) -> BTreeMap<u64, PeerNode> {
+fn directory_members(
+    nodes: &BTreeMap<u64, PeerNode>,
+    announced: &mut BTreeMap<u64, Announced>,
+) -> BTreeMap<u64, PeerNode> {
     let mut members = nodes.clone();
-    for (id, described) in node.announced().iter() {
-        let leaving = nodes.get(id).is_some_and(|present| present.leaving);
-        members.insert(*id, PeerNode { leaving, ..described.clone() });
+    for (id, Announced { node, was_member }) in announced {
+        let present = nodes.get(id);
+        *was_member |= present.is_some();
+        if present.is_some() || !*was_member {
+            let leaving = present.is_some_and(|present| present.leaving);
+            members.insert(*id, PeerNode { leaving, ..node.clone() });
+        }
     }
     members
 }
@@ -228,14 +262,18 @@ fn joint(membership: &Membership) -> Vec<BTreeSet<u64>> {
     membership.get_joint_config().clone()
 }
 
-/// Members that have all of the group's log, or nearly, as its leader knows.
+/// Members that have all of the group's log, or nearly, as its leader knows, and said so a moment ago.
 pub fn current(me: u64, metrics: &RaftMetrics<Types>) -> BTreeSet<u64> {
     let last = metrics.last_log_index.map_or(0, |last| last + 1);
+    let answered = |id: &u64| {
+        let at = metrics.heartbeat.as_ref().and_then(|of| of.get(id).copied().flatten());
+        at.is_some_and(|at| at.elapsed() < ANSWERED_WITHIN)
+    };
     let mut current: BTreeSet<_> = metrics
         .replication
         .iter()
         .flatten()
-        .filter(|(_, matched)| matched.next_index() + LAG >= last)
+        .filter(|(id, matched)| matched.next_index() + LAG >= last && answered(id))
         .map(|(id, _)| *id)
         .collect();
     current.insert(me);

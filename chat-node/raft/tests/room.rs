@@ -1,8 +1,6 @@
 //! Several nodes of a room in one process, over real sockets and directories.
 
 use std::{
-    io,
-    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,22 +10,28 @@ use std::{
 
 use chat_log::{
     clock::SystemClock,
-    disk::{DirectoryLock, Disk, DiskFile, FileDisk, FileInfo},
+    disk::{Disk, FileDisk, memory::MemoryDisk},
     handle::OnFatal,
     shared::store::{Reader, Store, StoredEntry},
     wal::WalOptions,
 };
 use chat_raft::{
-    control::Control,
+    control::{Control, OrderError},
+    messages::{Announcement, Answer, Refusal, Request, decode, encode},
     open::{Opened, Options, Surroundings, open},
-    peers::PeerOptions,
+    peers::{Me, PeerOptions, Peers},
     store::RaftStore,
     types::PeerNode,
 };
 use chat_state::ids::{Index, MemberId, ShardId};
 use contract::status::Membership;
+use openraft_rt_tokio::TokioRuntime;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, runtime, time};
+
+mod stalling;
+
+use stalling::Stalling;
 
 const SHARD: ShardId = ShardId(1);
 
@@ -35,7 +39,10 @@ const SHARD: ShardId = ShardId(1);
 struct Seat {
     place: TempDir,
     name: String,
+    address: String,
     peers: Vec<String>,
+    /// In place of the directory.
+    memory: Option<MemoryDisk>,
     running: Option<Running>,
     /// Its disk finishes no write as long as this is set.
     stalled: Arc<AtomicBool>,
@@ -54,7 +61,15 @@ static NUMBERS: AtomicU64 = AtomicU64::new(1);
 impl Seat {
     fn new(name: &str, peers: &[String]) -> Self {
         let place = tempfile::tempdir().expect("a directory");
-        Self { place, name: name.to_owned(), peers: peers.to_vec(), running: None, stalled: Arc::default() }
+        Self {
+            place,
+            name: name.to_owned(),
+            address: String::new(),
+            peers: peers.to_vec(),
+            memory: None,
+            running: None,
+            stalled: Arc::default(),
+        }
     }
 
     fn start(&mut self) -> String {
@@ -79,7 +94,7 @@ impl Seat {
             peer_options: PeerOptions::default(),
         };
         let surroundings = Surroundings {
-            disk: Arc::new(Stalling { disk: disk(self.place.path()), stalled: Arc::clone(&self.stalled) }),
+            disk: Arc::new(Stalling { disk: self.disk(), stalled: Arc::clone(&self.stalled) }),
             clock: Arc::new(SystemClock::new()),
             listener: {
                 let _inside = runtime.enter();
@@ -95,7 +110,15 @@ impl Seat {
             drop(answer.send(opened));
         });
         self.running = Some(Running { control, runtime, opened, store: None, fatal });
+        self.address.clone_from(&address);
         address
+    }
+
+    fn disk(&self) -> Arc<dyn Disk> {
+        match &self.memory {
+            Some(memory) => Arc::new(memory.clone()),
+            None => Arc::new(FileDisk::open(self.place.path()).expect("a directory")),
+        }
     }
 
     fn running(&self) -> &Running {
@@ -127,7 +150,7 @@ impl Seat {
         runtime.shutdown_background();
         drop((store, control));
         // A process would be gone by now.
-        let disk = disk(self.place.path());
+        let disk = self.disk();
         while disk.lock().is_err() {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -140,94 +163,6 @@ impl Drop for Seat {
             running.runtime.shutdown_background();
         }
     }
-}
-
-/// A disk that can be made to stand still.
-struct Stalling {
-    disk: Arc<dyn Disk>,
-    stalled: Arc<AtomicBool>,
-}
-
-struct StallingFile {
-    file: Box<dyn DiskFile>,
-    stalled: Arc<AtomicBool>,
-}
-
-impl Stalling {
-    fn file(&self, file: io::Result<Box<dyn DiskFile>>) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(StallingFile { file: file?, stalled: Arc::clone(&self.stalled) }))
-    }
-}
-
-impl Disk for Stalling {
-    fn place(&self) -> String {
-        self.disk.place()
-    }
-
-    fn lock(&self) -> io::Result<Box<dyn DirectoryLock>> {
-        self.disk.lock()
-    }
-
-    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        self.file(self.disk.create(name))
-    }
-
-    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        self.file(self.disk.open(name))
-    }
-
-    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        self.disk.read(name)
-    }
-
-    fn read_range(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        self.disk.read_range(name, offset, length)
-    }
-
-    fn list(&self) -> io::Result<Vec<FileInfo>> {
-        self.disk.list()
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-
-    fn sync_dir(&self) -> io::Result<()> {
-        self.disk.sync_dir()
-    }
-
-    fn free_bytes(&self) -> io::Result<u64> {
-        self.disk.free_bytes()
-    }
-}
-
-impl DiskFile for StallingFile {
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_at(offset, bytes)
-    }
-
-    fn sync_data(&mut self) -> io::Result<()> {
-        while self.stalled.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        self.file.sync_data()
-    }
-
-    fn allocate(&mut self, length: u64) -> io::Result<()> {
-        self.file.allocate(length)
-    }
-
-    fn zero_from(&mut self, offset: u64) -> io::Result<()> {
-        self.file.zero_from(offset)
-    }
-}
-
-fn disk(place: &Path) -> Arc<dyn Disk> {
-    Arc::new(FileDisk::open(place).expect("a directory"))
 }
 
 /// Looks until there is something.
@@ -243,7 +178,10 @@ async fn until<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
 
 /// Three nodes that have found each other, the first of which began the room.
 async fn three() -> Vec<Seat> {
-    let mut first = Seat::new("lounge-0", &[]);
+    three_from(Seat::new("lounge-0", &[])).await
+}
+
+async fn three_from(mut first: Seat) -> Vec<Seat> {
     let address = first.start();
     let member = first.member().await;
     first.control().found(member).await.expect("founded");
@@ -269,6 +207,8 @@ async fn append(seat: &Seat, text: &str) -> Index {
         if let Ok(index) = seat.store().append(SHARD, text.as_bytes().into()).await {
             return index;
         }
+        // Some refusals are quick.
+        time::sleep(Duration::from_millis(20)).await;
     }
     panic!("{text} was not appended");
 }
@@ -350,4 +290,126 @@ async fn a_leader_whose_disk_stands_still_gives_way() {
     assert_eq!(read_to(&seats[one], "with another").await, expected);
     seats[stalled].stalled.store(false, Ordering::Relaxed);
     assert_eq!(read_to(&seats[stalled], "with another").await, expected);
+}
+
+#[tokio::test]
+async fn those_that_were_told_to_hand_over_lead_when_there_is_nobody_else() {
+    let mut seats = three().await;
+    for seat in &seats {
+        // The last has nobody who takes it.
+        let _ = seat.control().hand_over().await;
+    }
+    for (n, seat) in seats.iter().enumerate() {
+        append(seat, &format!("all rest {n}")).await;
+    }
+    seats[0].kill();
+    append(&seats[1], "and one is gone").await;
+}
+
+#[tokio::test]
+async fn nothing_is_handed_to_a_node_that_declines() {
+    let seats = three().await;
+    // Now the third is the only one that takes anything.
+    for seat in &seats[..2] {
+        seat.control().hand_over().await.expect("others take it");
+    }
+    let own = format!("{:016x}", seats[2].member().await.0);
+    let terms = || -> Option<Vec<u64>> {
+        let groups = seats[2].control().cluster().groups;
+        groups
+            .iter()
+            .all(|group| group.leader == own)
+            .then(|| groups.iter().map(|group| group.term).collect())
+    };
+    let before = until("the third leads everything", terms).await;
+    // By now it has led long enough to give some of it to those that should lead, which rest.
+    time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(terms(), Some(before), "it leads on, without a pause");
+    append(&seats[2], "as before").await;
+}
+
+#[tokio::test]
+async fn the_last_member_that_stays_cannot_be_dismissed() {
+    let seats = three().await;
+    let mut members = Vec::new();
+    for seat in &seats {
+        members.push(seat.member().await);
+    }
+    let control = seats[0].control();
+    for member in &members[1..] {
+        while control.dismiss(*member).await.is_err() {
+            time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    let refused = loop {
+        match control.dismiss(members[0]).await {
+            Err(OrderError::Failed(_)) => time::sleep(Duration::from_millis(50)).await,
+            other => break other,
+        }
+    };
+    assert!(matches!(&refused, Err(OrderError::Refused(_))), "{refused:?}");
+    append(&seats[0], "the room goes on").await;
+}
+
+struct Full(MemoryDisk);
+
+impl Drop for Full {
+    fn drop(&mut self) {
+        self.0.fail_writes_full(false);
+    }
+}
+
+#[tokio::test]
+async fn a_leader_with_a_full_disk_lets_others_lead_and_nobody_waits_for_it() {
+    let disk = MemoryDisk::new();
+    let mut first = Seat::new("lounge-0", &[]);
+    first.memory = Some(disk.clone());
+    let seats = three_from(first).await;
+    // What waits for space ends when there is some: also when this fails.
+    let full = Full(disk);
+    full.0.fail_writes_full(true);
+    for n in 0..20 {
+        append(&seats[1 + n % 2], &format!("message {n}")).await;
+    }
+    until("the full one leads nothing", || {
+        let cluster = seats[1].control().cluster();
+        let its = seats[0].control().member()?;
+        cluster.groups.iter().all(|group| group.leader != format!("{:016x}", its.0)).then_some(())
+    })
+    .await;
+    drop(full);
+    append(&seats[0], "there is space again").await;
+    assert_eq!(read_to(&seats[0], "there is space again").await.len(), 21);
+}
+
+#[tokio::test]
+async fn a_leader_that_may_have_been_followed_by_another_tells_nobody_that_it_was_removed() {
+    let mut seats = three().await;
+    let leader = until("one leads the directory", || {
+        let own = |seat: &Seat| seat.control().member().map(|own| format!("{:016x}", own.0));
+        seats.iter().position(|seat| own(seat).as_ref() == Some(&seat.control().cluster().groups[0].leader))
+    })
+    .await;
+    // A member of whom the others might have heard in the meantime.
+    let me = Me {
+        room: "lounge".to_owned(),
+        member: MemberId(77),
+        name: "lounge-7".to_owned(),
+        advertise: "127.0.0.1:1".to_owned(),
+    };
+    let peers = Peers::new(me, None, PeerOptions::default());
+    let node = PeerNode { name: "lounge-7".to_owned(), ..PeerNode::default() };
+    let announcement = Announcement { node, shards: 2, cluster: None, has_log: true };
+    let request = encode(&Request::<TokioRuntime>::Announce(announcement));
+    let ask = || peers.ask(&seats[leader].address, request.clone(), Duration::from_secs(2));
+    let answer = |body: &[u8]| decode::<Answer<TokioRuntime>>(body).expect("an answer");
+    let (_, told) = ask().await.expect("answered");
+    assert!(matches!(answer(&told), Answer::Refused(Refusal::Removed)), "{:?}", answer(&told));
+
+    let address = seats[leader].address.clone();
+    for n in (0..3).filter(|n| *n != leader) {
+        seats[n].kill();
+    }
+    let (_, told) = peers.ask(&address, request, Duration::from_secs(2)).await.expect("answered");
+    assert!(!matches!(answer(&told), Answer::Refused(Refusal::Removed)), "it does not know whether it leads");
 }

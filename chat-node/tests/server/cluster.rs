@@ -275,6 +275,33 @@ fn a_member_leaves_and_its_name_comes_back_as_another() {
 }
 
 #[test]
+fn who_is_to_leave_stays_as_long_as_its_vote_is_needed() {
+    let room = Room::new(3);
+    let mut nodes = room.run();
+    let mut clients: Vec<_> = nodes.iter().zip(["ann", "bob"]).map(|(node, nick)| join(node, nick)).collect();
+    clients[0].wait("bob!");
+    nodes.pop().expect("the third").kill();
+    let (admin, leaving) = (room.seats[0].admin, room.seats[1].admin);
+    let id = status(leaving).expect("a status").member;
+    eventually("the order is taken", || {
+        (order(admin, "DELETE", &format!("/v1/members/{id}"), "").0 == 202).then_some(())
+    });
+    eventually("it knows", || {
+        status(leaving)?.cluster.filter(|cluster| cluster.membership == Membership::Leaving)
+    });
+    // Without it nobody would be a majority. What is looked for is that nothing happens, for longer than a step takes.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    talk(&mut clients, 0, "two are a majority of three");
+    talk(&mut clients, 1, "this one as well");
+
+    let _third = room.start(2).join().expect("ready");
+    let mut gone = nodes.pop().expect("the second");
+    assert!(gone.wait().success(), "{}", gone.said());
+    clients.pop().expect("bob").rest();
+    talk(&mut clients, 0, "the third took its place");
+}
+
+#[test]
 fn the_room_of_a_lone_node_is_begun_with_all_it_holds() {
     let room = Room::new(3);
     let yaml = format!(

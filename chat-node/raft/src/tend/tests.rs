@@ -41,6 +41,10 @@ fn take(view: &mut View, step: Step) {
             assert!(view.joint[0].contains(&to), "only a voter can lead");
             view.me = to;
         }
+        Step::StepAside => {
+            view.me = *view.joint[0].iter().find(|id| **id != view.me).expect("another voter");
+            view.stalled = false;
+        }
     }
 }
 
@@ -129,4 +133,44 @@ fn with_nobody_to_take_its_place_the_others_go_on_without_it() {
     view.nodes = view.members.clone();
     settle(&mut view);
     assert_eq!(voters(&view), [7, 8], "what is acknowledged stays on two disks");
+}
+
+#[test]
+fn voters_are_not_chosen_of_which_most_are_not_there() {
+    let mut view = view(&[7, 8, 9], &[7, 8, 9]);
+    view.members.get_mut(&8).expect("a member").leaving = true;
+    view.nodes = view.members.clone();
+    view.alive.remove(&9);
+    assert_eq!(next(&view), None, "of 7 and 9 alone both would be needed");
+    view.me = 8;
+    assert_eq!(next(&view), None, "nor does another one begin it");
+    view.alive.insert(9);
+    settle(&mut view);
+    assert_eq!(voters(&view), [7, 9]);
+}
+
+#[test]
+fn a_leader_whose_disk_stands_still_lets_another_one_lead() {
+    let mut view = view(&[7, 8, 9], &[7, 8, 9]);
+    view.stalled = true;
+    view.current.remove(&8);
+    assert_eq!(next(&view), Some(Step::StepAside));
+    view.joint.push([7, 8, 10].into());
+    assert_eq!(next(&view), Some(Step::StepAside), "whatever else there is to do");
+    view.joint.pop();
+    view.alive.remove(&9);
+    assert_eq!(next(&view), None, "nobody is there who could");
+}
+
+#[test]
+fn who_was_let_go_of_is_not_taken_for_somebody_new() {
+    let announced = |name: &str| Announced { node: node(name), was_member: false };
+    let mut announcements = BTreeMap::from([(7, announced("7")), (8, announced("8"))]);
+    let mut nodes = BTreeMap::from([(7, node("7"))]);
+    let ids = |members: BTreeMap<u64, PeerNode>| members.into_keys().collect::<Vec<_>>();
+    assert_eq!(ids(directory_members(&nodes, &mut announcements)), [7, 8], "8 waits to come in");
+    nodes.insert(8, node("8"));
+    assert_eq!(ids(directory_members(&nodes, &mut announcements)), [7, 8]);
+    nodes.remove(&8);
+    assert_eq!(ids(directory_members(&nodes, &mut announcements)), [7]);
 }

@@ -306,6 +306,17 @@ impl Group {
         self.raft.metrics().borrow_watched().clone()
     }
 
+    /// Returns when somebody else than this one leads.
+    pub(crate) async fn led_by_another(&self, than: u64) {
+        let mut metrics = self.raft.metrics();
+        while metrics.borrow_and_update().current_leader.is_none_or(|leader| leader == than) {
+            if metrics.changed().await.is_err() {
+                // The group has ended, and the node with it.
+                return std::future::pending().await;
+            }
+        }
+    }
+
     pub fn leader(&self) -> Option<u64> {
         self.raft.metrics().borrow_watched().current_leader
     }

@@ -62,12 +62,18 @@ impl RaftStore {
                 Some(leader) if leader == node.me.0 => Some(node.answer_request(node.me, request()).await),
                 Some(leader) => {
                     let left = deadline.saturating_duration_since(Instant::now()).min(ANSWER_WITHIN);
-                    match node.peers.call(MemberId(leader), encode(&request()), left).await {
-                        Ok(bytes) => Some(decode(&bytes)?),
-                        Err(error) => {
-                            trouble = format!("the leader of shard {shard} does not answer: {error}");
-                            None
-                        }
+                    let call = node.peers.call(MemberId(leader), encode(&request()), left);
+                    tokio::select! {
+                        biased;
+                        answered = call => match answered {
+                            Ok(bytes) => Some(decode(&bytes)?),
+                            Err(error) => {
+                                trouble = format!("the leader of shard {shard} does not answer: {error}");
+                                None
+                            }
+                        },
+                        // One that is frozen says nothing for long; whoever took its place does at once.
+                        () = group.led_by_another(leader) => None,
                     }
                 }
             };

@@ -3,7 +3,7 @@
 use std::{cmp::Ordering, fmt, marker::PhantomData};
 
 use bytes::Bytes;
-use chat_state::ids::{Index, MemberId};
+use chat_state::ids::Index;
 use openraft::{
     AsyncRuntime, RaftTypeConfig,
     impls::{BoxedErrorSource, InlineBatch, ProgressResponder, leader_id_std},
@@ -140,9 +140,4 @@ impl fmt::Display for PeerNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {}", self.name, self.address)
     }
-}
-
-/// As Raft names a member.
-pub fn id(member: MemberId) -> u64 {
-    member.0
 }

@@ -213,8 +213,15 @@ fn view(node: &Node, shard: ShardId, group: &Group, settled: bool) -> View {
     let metrics = group.metrics();
     let membership = metrics.membership_config.membership().clone();
     let nodes: BTreeMap<_, _> = membership.nodes().map(|(id, node)| (*id, node.clone())).collect();
-    let members =
-        if shard.is_directory() { directory_members(&nodes, &mut node.announced()) } else { node.members() };
+    let members = if shard.is_directory() {
+        let mut announced = node.announced();
+        // Who leads announces itself to nobody, and may have moved as well.
+        let own = Announced { node: node.settings.node.clone(), was_member: true };
+        announced.insert(node.me.0, own);
+        directory_members(&nodes, &mut announced)
+    } else {
+        node.members()
+    };
     let elsewhere = node
         .groups
         .iter()

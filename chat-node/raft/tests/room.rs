@@ -413,3 +413,19 @@ async fn a_leader_that_may_have_been_followed_by_another_tells_nobody_that_it_wa
     let (_, told) = peers.ask(&address, request, Duration::from_secs(2)).await.expect("answered");
     assert!(!matches!(answer(&told), Answer::Refused(Refusal::Removed)), "it does not know whether it leads");
 }
+
+#[tokio::test]
+async fn a_leader_that_moved_tells_its_new_address() {
+    let mut seat = Seat::new("lounge-0", &[]);
+    seat.start();
+    let member = seat.member().await;
+    seat.control().found(member).await.expect("founded");
+    seat.opened().await;
+    seat.kill();
+    let moved = seat.start();
+    seat.opened().await;
+    until("the membership has it", || {
+        seat.control().cluster().members.first().filter(|member| member.address == moved).map(drop)
+    })
+    .await;
+}

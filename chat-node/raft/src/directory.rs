@@ -191,12 +191,6 @@ impl Directory {
         }
     }
 
-    /// Whether anything was ever ordered here.
-    pub fn is_empty(&self) -> bool {
-        self.held.iter().all(|held| held.last().is_none() && held.vote.is_none())
-            && self.snapshots.iter().all(Option::is_none)
-    }
-
     /// What the node's groups are started with.
     pub fn into_opened(self) -> (Opened, Vec<GroupFound>) {
         let Self { held, snapshots, wal, lock, .. } = self;

@@ -303,7 +303,9 @@ impl<W: Fn(String)> Life<'_, W> {
                         return Err(OpenError::Failed("nobody can give orders to this node".to_owned()).into());
                     };
                     if meant != member {
-                        let _ = answer.send(Err(format!("this node is the member {member}, not {meant}")));
+                        // As its status names it.
+                        let other = format!("this node is the member {:016x}, not {:016x}", member.0, meant.0);
+                        let _ = answer.send(Err(other));
                         continue;
                     }
                     let cluster = ClusterId((self.random)());
